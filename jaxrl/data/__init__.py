@@ -1,0 +1,1 @@
+"""Experience: the replay ring of online agents."""

@@ -1,0 +1,67 @@
+"""What an environment is: `Env(spec, reset, step)`, three pure values, and how to make one."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Array, Key, PyTree, Spec
+
+
+class TimeStep(NamedTuple):
+    """What `Env.step` returns for a single environment."""
+
+    state: PyTree
+    obs: PyTree  # what to act on next: already reset where `last`
+    reward: Array  # []
+    discount: Array  # [], 0 where the MDP ended, 1 otherwise (time limits included)
+    next_obs: PyTree  # the true successor, also where `last`
+    last: Array  # [] bool, the episode ended: terminal state or time limit
+
+
+class Env(NamedTuple):
+    """One environment as pure functions. Loops `vmap` it."""
+
+    spec: Spec
+    reset: Callable[[Key], tuple[PyTree, PyTree]]  # key -> state, obs
+    step: Callable[[PyTree, Array, Key], TimeStep]  # state, action, key
+    render: Callable[[list, Any], Any] | None = None  # states, path without suffix -> path written
+
+
+class Timed(NamedTuple):
+    """Environment state with the number of steps since the last reset."""
+
+    inner: PyTree
+    time: Array  # [] int32
+
+
+def auto_reset(
+    spec: Spec,
+    reset: Callable[[Key], tuple[PyTree, PyTree]],
+    dynamics: Callable[[PyTree, Array, Key], tuple[PyTree, PyTree, Array, Array]],
+    time_limit: int,
+    render: Callable[[list, Any], Any] | None = None,
+) -> Env:
+    """An `Env` from `reset(key) -> (state, obs)` and `dynamics(state, action, key)`.
+
+    `dynamics` returns `(state, obs, reward, terminal)` and knows neither resets nor time limits.
+    Each episode starts from a fresh key.
+    """
+
+    def start(key: Key) -> tuple[Timed, PyTree]:
+        state, obs = reset(key)
+        return Timed(state, jnp.int32(0)), obs
+
+    def step(state: Timed, action: Array, key: Key) -> TimeStep:
+        key_dynamics, key_reset = jax.random.split(key)
+        inner, next_obs, reward, terminal = dynamics(state.inner, action, key_dynamics)
+        time = state.time + 1
+        last = terminal | (time >= time_limit)
+        fresh = start(key_reset)
+        going = Timed(inner, time), next_obs
+        new_state, obs = jax.tree.map(lambda a, b: jnp.where(last, a, b), fresh, going)
+        discount = 1 - terminal.astype(reward.dtype)
+        return TimeStep(new_state, obs, reward, discount, next_obs, last)
+
+    return Env(spec, start, step, render)

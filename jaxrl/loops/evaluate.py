@@ -1,0 +1,86 @@
+"""Scores of a policy over many parallel episodes, without touching what is trained."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.envs.base import Env
+from jaxrl.errors import check_range
+from jaxrl.types import Array, Key, Policy, PyTree, State
+
+RESET, STEP, ACT, ENV = range(4)
+
+
+class Scores(NamedTuple):
+    """One entry per episode."""
+
+    returns: Array  # [n], undiscounted
+    lengths: Array  # [n] int32
+    finished: Array  # [n] bool, False where `max_steps` cut the episode
+
+
+class _Rollout(NamedTuple):
+    time: Array
+    env: PyTree
+    memory: PyTree
+    obs: PyTree
+    reward: Array
+    last: Array
+    scores: Scores
+
+
+def make(
+    env: Env, policy: Policy, episodes: int, greedy: bool = True, max_steps: int = 10_000
+) -> Callable[[State, Key], Scores]:
+    """A compiled function from an agent's state and a key to the scores of `episodes` episodes.
+
+    Args:
+      greedy: whether the policy acts without a key, that is by its mode.
+      max_steps: where to cut episodes that do not end.
+    """
+    check_range("episodes", episodes, 1)
+    return jax.jit(partial(score, env, policy, episodes, greedy, max_steps))
+
+
+def score(
+    env: Env, policy: Policy, n: int, greedy: bool, max_steps: int, state: State, key: Key
+) -> Scores:
+    """Play `n` episodes to their end, in parallel."""
+
+    def going(rollout: _Rollout):
+        return (rollout.time < max_steps) & ~rollout.scores.finished.all()
+
+    step = partial(_step, env, policy, greedy, state, key)
+    return jax.lax.while_loop(going, step, _start(env, policy, n, key)).scores
+
+
+def _start(env: Env, policy: Policy, n: int, key: Key) -> _Rollout:
+    keys = jax.random.split(jax.random.fold_in(key, RESET), n)
+    env_state, obs = jax.vmap(env.reset)(keys)
+    zeros = jnp.zeros(n)
+    scores = Scores(zeros, jnp.zeros(n, int), jnp.zeros(n, bool))
+    return _Rollout(
+        jnp.int32(0), env_state, policy.start(n), obs, zeros, jnp.zeros(n, bool), scores
+    )
+
+
+def _step(env, policy, greedy, state, key, rollout: _Rollout) -> _Rollout:
+    n = rollout.reward.shape[0]
+    key = jax.random.fold_in(jax.random.fold_in(key, STEP), rollout.time)
+    key_act = None if greedy else jax.random.fold_in(key, ACT)
+    memory, action = policy.step(
+        state, rollout.memory, rollout.obs, rollout.reward, rollout.last, key_act
+    )
+    keys = jax.random.split(jax.random.fold_in(key, ENV), n)
+    time = jax.vmap(env.step)(rollout.env, action, keys)
+    returns, lengths, finished = rollout.scores
+    going = ~finished
+    scores = Scores(
+        returns + jnp.where(going, time.reward, 0), lengths + going, finished | time.last
+    )
+    return _Rollout(
+        rollout.time + 1, time.state, memory, time.obs, time.reward, time.last, scores
+    )

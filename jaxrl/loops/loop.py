@@ -1,0 +1,146 @@
+"""What a loop is, how it is compiled, and how seeds and meshes apply to it."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import psutil
+from jax.sharding import Mesh
+
+from jaxrl import parallel
+from jaxrl.errors import UserError
+from jaxrl.types import Array, Key, Metrics, PyTree
+
+
+class Run(NamedTuple):
+    """All that a checkpoint needs. Keys are not in it: they follow from the seed and `step`."""
+
+    state: PyTree  # the agent's
+    env: PyTree
+    replay: PyTree
+    step: Array  # [] int32, iterations done
+
+
+class Loop(NamedTuple):
+    """Two pure functions, and the way to play many iterations at once.
+
+    `step` is one iteration and derives its randomness from `fold_in(key, run.step)`; `advance`
+    plays `n` of them, donates the run and averages metrics over updates.
+    """
+
+    begin: Callable[[Key], Run]
+    step: Callable[[Run, Key], tuple[Run, Metrics]]
+    advance: Callable[[Run, Key, int], tuple[Run, Metrics]]
+
+
+def compiled(begin: Callable, step: Callable) -> Loop:
+    """A loop on the device: `advance` is one `jit` of a `scan`."""
+
+    @partial(jax.jit, static_argnums=2, donate_argnums=0)
+    def advance(run: Run, key: Key, n: int) -> tuple[Run, Metrics]:
+        run, metrics = jax.lax.scan(lambda run, _: step(run, key), run, None, length=n)
+        return run, average(metrics)
+
+    return Loop(jax.jit(begin), step, advance)
+
+
+def average(metrics: Metrics) -> Metrics:
+    """Means over iterations `[n, ...]`, each weighted by its number of `updates`, which is summed."""
+    updates = metrics["updates"]
+    total = updates.sum(0)
+
+    def mean(x: Array) -> Array:
+        return (x * updates).sum(0) / jnp.maximum(total, 1)
+
+    return {name: mean(x) for name, x in metrics.items()} | {"updates": total}
+
+
+def train(
+    loop: Loop, key: Key, run: Run, iterations: int, report_every: int
+) -> Iterator[tuple[Run, Metrics]]:
+    """Play until `iterations` are done in all, yielding every `report_every` of them."""
+    done = int(step_of(run))
+    while done < iterations:
+        n = min(report_every - done % report_every, iterations - done)
+        run, metrics = loop.advance(run, jax.random.clone(key), n)
+        done += n
+        yield run, metrics
+
+
+def step_of(run: Run | tuple[Run, ...]) -> Array:
+    """Iterations done by a run, or by each of a tuple of runs."""
+    return run.step if isinstance(run, Run) else run[0].step
+
+
+def seeds(loop: Loop, n: int, how: parallel.How = "auto") -> Loop:
+    """`n` runs as one; keys gain an axis `[n]`, and so does every metric.
+
+    Under `vmap` every leaf of the run but the steps gains it. Under `map` the run is a tuple of
+    runs, and `advance` plays one seed's whole stretch before the next.
+    """
+    how = parallel.how_seeds(how)
+    return _mapped(loop, n) if how == "map" else _vmapped(loop)
+
+
+def _mapped(loop: Loop, n: int) -> Loop:
+    def begin(keys):
+        return tuple(loop.begin(jax.random.clone(keys)[i]) for i in range(n))
+
+    def each(function, runs, keys, *args):
+        pairs = [function(r, jax.random.clone(keys)[i], *args) for i, r in enumerate(runs)]
+        runs, metrics = zip(*pairs, strict=True)
+        return runs, jax.tree.map(lambda *x: jnp.stack(x), *metrics)
+
+    return Loop(begin, partial(each, loop.step), partial(each, loop.advance))
+
+
+def _vmapped(loop: Loop) -> Loop:
+    def begin(keys):
+        run = jax.vmap(loop.begin)(keys)
+        state = run.state._replace(step=run.state.step[0])
+        return run._replace(state=state, step=run.step[0])
+
+    def step(run, keys):
+        axes = parallel.seed_axes(run)
+        return jax.vmap(loop.step, (axes, 0), (axes, 0))(run, keys)
+
+    return compiled(begin, step)
+
+
+def shard(loop: Loop, mesh: Mesh, rules: parallel.Rules = parallel.DEFAULT_RULES) -> Loop:
+    """The same loop with its state placed by `rules` and its blocks split over the mesh."""
+
+    def begin(key):
+        return parallel.constrain(loop.begin(key), mesh, rules)
+
+    def step(run, key):
+        run, metrics = loop.step(parallel.constrain(run, mesh, rules), key)
+        return parallel.constrain(run, mesh, rules), metrics
+
+    return compiled(begin, step)
+
+
+def check_memory(loop: Loop, key: Key) -> None:
+    """Refuse a run whose arrays cannot fit, before anything is allocated.
+
+    Raises:
+      UserError: states the bytes needed and the bytes there.
+    """
+    shapes = jax.eval_shape(loop.begin, key)
+    needed = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    available = free_bytes()
+    if needed > available:
+        raise UserError(
+            f"memory: the run's arrays need {needed:,} bytes, {available:,} are available; "
+            "reduce loop.capacity, num_seeds or loop.envs"
+        )
+
+
+def free_bytes() -> int:
+    """Bytes that all local devices together can still hold."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if all("bytes_limit" in s for s in stats):
+        return sum(s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats)
+    return psutil.virtual_memory().available

@@ -1,0 +1,82 @@
+"""Multi-layer perceptrons, and how observations enter them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxrl.errors import UserError
+from jaxrl.types import Array, PyTree, Spec
+
+Initializer = Callable[..., Array]
+Dtype = Any
+Encoder = Callable[[PyTree], Array]
+
+
+def encoder(spec: Spec, keys: tuple[str, ...] = ()) -> Encoder:
+    """A function from observations `[..., *shape]` to vectors `[..., F]`.
+
+    Args:
+      spec: says where batch axes end and which entries there are.
+      keys: which entries of a dict observation to read; empty reads all of them.
+    """
+    if missing := [key for key in keys if key not in spec.obs]:
+        raise UserError(f"observation keys {missing} are not among {sorted(spec.obs)}")
+    shapes = {key: spec.obs[key] for key in keys} if keys else spec.obs
+
+    def flat(s: jax.ShapeDtypeStruct, x: Array) -> Array:
+        lead = x.shape[: x.ndim - len(s.shape)]
+        return x.reshape((*lead, -1)).astype(jnp.promote_types(x.dtype, jnp.float16))
+
+    def encode(obs: PyTree) -> Array:
+        chosen = {key: obs[key] for key in keys} if keys else obs
+        return jnp.concatenate(jax.tree.leaves(jax.tree.map(flat, shapes, chosen)), -1)
+
+    return encode
+
+
+def dummy(spec: Spec) -> tuple[PyTree, Array]:
+    """An observation and an action of batch size one, to initialise networks with."""
+
+    def one(s: jax.ShapeDtypeStruct) -> Array:
+        dtype = jax.dtypes.canonicalize_dtype(s.dtype)
+        return jnp.zeros((1, *s.shape), dtype)
+
+    return jax.tree.map(one, spec.obs), one(spec.action)
+
+
+class MLP(nn.Module):
+    """Dense layers; the last one is linear unless `activate_final`.
+
+    `dtype` is what is computed in (`None`: the widest of inputs and parameters); parameters are
+    kept in JAX's default float type.
+    """
+
+    sizes: Sequence[int]
+    activation: Callable[[Array], Array] = nn.relu
+    activate_final: bool = False
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    final_init: Initializer | None = None
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for i, size in enumerate(self.sizes):
+            final = i == len(self.sizes) - 1
+            init = self.final_init if final and self.final_init else self.kernel_init
+            x = nn.Dense(size, kernel_init=init, dtype=self.dtype, param_dtype=float)(x)
+            if not final or self.activate_final:
+                x = self.activation(x)
+        return x
+
+
+class Scalar(nn.Module):
+    """One learned number, such as a log-temperature."""
+
+    value: float = 0.0
+
+    @nn.compact
+    def __call__(self) -> Array:
+        return self.param("value", lambda _: jnp.asarray(self.value, float))

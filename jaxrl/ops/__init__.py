@@ -1,0 +1,1 @@
+"""Equations: arrays in, arrays out, batched, without networks."""

@@ -1,0 +1,190 @@
+"""Meshes and seeds as functions from agents (or loops) to agents (or loops)."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxrl.errors import UserError
+from jaxrl.types import Agent, PyTree, Segment
+
+How = Literal["auto", "map", "vmap"]
+Rule = P | Callable[[tuple[int, ...], Mesh], P]
+Rules = Sequence[tuple[str, Rule]]
+Seedable = TypeVar("Seedable")
+
+BATCH = ("data", "fsdp")  # the mesh axes that split whatever has a batch axis
+MIN_ROWS = 16  # a smaller shard is below the tile of a TPU's memory
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices per mesh axis; `data` 0 takes all that `fsdp` and `tensor` leave."""
+
+    data: int = 0
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with axes data, fsdp and tensor; one device is the mesh (1, 1, 1).
+
+    Raises:
+      UserError: the axes ask for more devices than there are, or do not divide them.
+    """
+    devices = list(devices if devices is not None else jax.devices())
+    inner = config.fsdp * config.tensor
+    if min(config.data, config.fsdp - 1, config.tensor - 1) < 0:
+        raise UserError(f"mesh: found {config}, expected fsdp and tensor at least 1, data at least 0")
+    shape = (config.data or max(1, len(devices) // inner), config.fsdp, config.tensor)
+    size = shape[0] * inner
+    if size > len(devices):
+        raise UserError(f"mesh {shape} needs {size} devices; there are {len(devices)}")
+    axis_types = (AxisType.Auto,) * 3
+    return jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types, devices=devices[:size])
+
+
+def largest_dimension(shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Split the largest dimension over fsdp where every shard keeps at least `MIN_ROWS` rows."""
+    n = mesh.shape["fsdp"]
+    wide = [(size, axis) for axis, size in enumerate(shape) if size % n == 0]
+    size, axis = max(wide, default=(0, 0))
+    return P(*[None] * axis, "fsdp") if n > 1 and size // n >= MIN_ROWS else P()
+
+
+def leading(shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Split the first axis over all batch axes of the mesh."""
+    del mesh
+    return P(BATCH) if shape else P()
+
+
+DEFAULT_RULES: Rules = ((r"^(env|replay|dataset)/", leading), (r".*", largest_dimension))
+SEED_AXIS: Rules = ((r".*", leading),)  # a seed or more per device: no gradient traffic
+
+
+def place(tree: PyTree, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> PyTree:
+    """A `NamedSharding` for every leaf, by the first rule whose pattern matches its path.
+
+    Paths read `state/actor/params/...`, without brackets or dots.
+    """
+
+    def leaf(path: tuple, x: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        rule = next((rule for pattern, rule in rules if re.search(pattern, name)), P())
+        if name.endswith("step"):
+            rule = P()
+        return NamedSharding(mesh, rule(jnp.shape(x), mesh) if callable(rule) else rule)
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def constrain(tree: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
+    """Pin every leaf of a traced tree to where the rules put it."""
+    return jax.lax.with_sharding_constraint(tree, place(tree, mesh, rules))
+
+
+def batch_rules(batch: PyTree, mesh: Mesh, rules: Rules) -> Rules:
+    """Where a batch is split: on its `[B]` axis, or on the seeds where those fill the mesh.
+
+    Raises:
+      UserError: the mesh does not divide the batch; names the nearest sizes that work.
+    """
+    reward = batch.reward
+    axis = 0 if rules is SEED_AXIS else reward.ndim - (2 if isinstance(batch, Segment) else 1)
+    n, size = mesh.shape["data"] * mesh.shape["fsdp"], reward.shape[axis]
+    if size % n:
+        near = sorted({max(n, size - size % n), size - size % n + n})
+        raise UserError(f"a batch of {size} cannot be split over {n} devices; try {near}")
+    return ((r".*", P(*[None] * axis, BATCH)),)
+
+
+def shard(agent: Agent, mesh: Mesh, rules: Rules = DEFAULT_RULES, donate: bool = False) -> Agent:
+    """The same agent with its state laid out over `mesh` and its batches split along `[B]`.
+
+    Placement is pinned inside the traced functions, so they compose with `jit`, `scan` and
+    `seeds`. A donated state is deleted by the update that consumes it.
+    """
+
+    @jax.jit
+    def init(key):
+        return constrain(agent.init(key), mesh, rules)
+
+    def update(state, batch, key):
+        batch = constrain(batch, mesh, batch_rules(batch, mesh, rules))
+        state, metrics = agent.update(constrain(state, mesh, rules), batch, key)
+        return constrain(state, mesh, rules), metrics
+
+    return Agent(init, jax.jit(update, donate_argnums=(0,) if donate else ()), agent.act)
+
+
+def how_seeds(how: How, mesh: Mesh | None = None) -> Literal["map", "vmap"]:
+    """`map` on a single CPU device, where seeds in turn are cheaper; `vmap` everywhere else."""
+    if how != "auto":
+        return how
+    devices = list(mesh.devices.flat) if mesh is not None else jax.local_devices()[:1]
+    return "map" if len(devices) == 1 and devices[0].platform == "cpu" else "vmap"
+
+
+def seed_axes(tree: PyTree) -> PyTree:
+    """`vmap` axes of a state or a run: 0 for every leaf but `step`, which all seeds share.
+
+    A batched step would turn every `cond` on it into a `select` that pays for both branches.
+    """
+    axes = {name: None if name == "step" else 0 for name in tree._fields}
+    if "state" in axes:
+        axes["state"] = seed_axes(tree.state)
+    return type(tree)(**axes)
+
+
+def seeds(agent: Agent, n: int, how: How = "auto") -> Agent:
+    """`n` independent copies of an agent as one: keys, batches and metrics gain an axis `[n]`.
+
+    Every leaf of the state but `step` gains it too. `act` is batched likewise. For loops there is
+    `jaxrl.loops.seeds`.
+    """
+    mapped = {"map": _map_seeds, "vmap": _vmap_seeds}[how_seeds(how)]
+
+    def init(keys):
+        state = jax.vmap(agent.init)(_seed_keys(keys, n))
+        return state._replace(step=state.step[0])
+
+    def act(state, obs, key=None):
+        keys = () if key is None else (key,)
+        return jax.vmap(agent.act, (seed_axes(state), 0) + (0,) * len(keys))(state, obs, *keys)
+
+    return Agent(init, mapped(agent.update), act)
+
+
+def _seed_keys(keys, n: int):
+    if keys.shape != (n,):
+        raise UserError(f"keys: found shape {keys.shape}, expected one key per seed, ({n},)")
+    return keys
+
+
+def _vmap_seeds(update: Callable) -> Callable:
+    def mapped(state, batch, keys):
+        axes = seed_axes(state)
+        return jax.vmap(update, (axes, 0, 0), (axes, 0))(state, batch, keys)
+
+    return mapped
+
+
+def _map_seeds(update: Callable) -> Callable:
+    def mapped(state, batch, keys):
+        def one(x):
+            return update(x[0]._replace(step=state.step), *x[1:])
+
+        new, metrics = jax.lax.map(one, (state._replace(step=None), batch, keys))
+        return new._replace(step=new.step[0]), metrics
+
+    return mapped
+
+
+def start(config: MeshConfig = MeshConfig()) -> Mesh:
+    """The run's mesh."""
+    return make_mesh(config)
