@@ -24,7 +24,7 @@ class Gaussian(NamedTuple):
     log_std: Array  # [..., A]
 
     def mode(self) -> Array:
-        return self.mean
+        return _full(self.mean)
 
     def sample(self, key: Key) -> Array:
         mean, log_std = _full(self.mean), _full(self.log_std)
@@ -44,6 +44,19 @@ class Gaussian(NamedTuple):
         """Differential entropy, summed over the action dimensions. [...]"""
         log_std = jnp.broadcast_to(_full(self.log_std), self.mean.shape)
         return (log_std + 0.5 * (LOG_2PI + 1)).sum(-1)
+
+
+class Deterministic(NamedTuple):
+    """All mass on one action; has no density."""
+
+    action: Array  # [..., A]
+
+    def mode(self) -> Array:
+        return _full(self.action)
+
+    def sample(self, key: Key) -> Array:
+        del key
+        return self.mode()
 
 
 def tanh_log_slope(u: Array) -> Array:

@@ -40,7 +40,9 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None =
     devices = list(devices if devices is not None else jax.devices())
     inner = config.fsdp * config.tensor
     if min(config.data, config.fsdp - 1, config.tensor - 1) < 0:
-        raise UserError(f"mesh: found {config}, expected fsdp and tensor at least 1, data at least 0")
+        raise UserError(
+            f"mesh: found {config}, expected fsdp and tensor at least 1, data at least 0"
+        )
     shape = (config.data or max(1, len(devices) // inner), config.fsdp, config.tensor)
     size = shape[0] * inner
     if size > len(devices):
@@ -57,14 +59,32 @@ def largest_dimension(shape: tuple[int, ...], mesh: Mesh) -> P:
     return P(*[None] * axis, "fsdp") if n > 1 and size // n >= MIN_ROWS else P()
 
 
-def leading(shape: tuple[int, ...], mesh: Mesh) -> P:
-    """Split the first axis over all batch axes of the mesh."""
-    del mesh
-    return P(BATCH) if shape else P()
+def split_axis(axis: int) -> Rule:
+    """A rule that splits this axis over all batch axes of the mesh, where an array has it."""
+
+    def rule(shape: tuple[int, ...], mesh: Mesh) -> P:
+        n = mesh.shape["data"] * mesh.shape["fsdp"]
+        if len(shape) <= axis:
+            return P()
+        if shape[axis] % n:
+            raise UserError(
+                f"mesh: {n} devices along data and fsdp do not divide an axis of {shape[axis]}; "
+                "the run's --blocks must be a multiple of them"
+            )
+        return P(*[None] * axis, BATCH)
+
+    return rule
 
 
-DEFAULT_RULES: Rules = ((r"^(env|replay|dataset)/", leading), (r".*", largest_dimension))
-SEED_AXIS: Rules = ((r".*", leading),)  # a seed or more per device: no gradient traffic
+DEFAULT_RULES: Rules = ((r"^(env|replay|dataset)/", split_axis(0)), (r".*", largest_dimension))
+SEED_AXIS: Rules = ((r".*", split_axis(0)),)  # a seed or more per device: no gradient traffic
+
+
+def run_rules(mesh: Mesh, num_seeds: int) -> Rules:
+    """Rules for a run with an axis of seeds: seeds fill the mesh where they can, else blocks."""
+    if num_seeds % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0:
+        return SEED_AXIS
+    return ((r"^(env|replay|dataset)/", split_axis(1)), (r".*", largest_dimension))
 
 
 def place(tree: PyTree, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> PyTree:

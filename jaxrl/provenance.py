@@ -26,9 +26,10 @@ from jaxrl.errors import UserError
 # Settings that do not decide the numbers: a resumed run may change them.
 FREE = ("out", "steps", "mesh", "writers", "video", "stop_at_return", "starts")
 PACKAGES = (
-    "jaxrl jax jaxlib libtpu numpy flax optax orbax-checkpoint chex gymnax gymnasium mujoco "
-    "mujoco-mjx brax playground minari ogbench tensorflow-datasets"
-).split()
+    *("jaxrl", "jax", "jaxlib", "libtpu", "numpy", "flax", "optax", "orbax-checkpoint", "chex"),
+    *("gymnax", "gymnasium", "mujoco", "mujoco-mjx", "brax", "playground", "gym-pusht"),
+    *("minari", "ogbench", "tensorflow-datasets"),
+)
 _NOTHING = object()  # unlike any setting, None included
 
 
@@ -159,20 +160,17 @@ def replace(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def differences(
-    found: Any, asked: Any, free: Sequence[str] = FREE, source: str = "config.json"
-) -> list[str]:
-    """One sentence per setting that differs between two configs (dataclasses or mappings).
+def differences(found: Any, asked: Any, free: Sequence[str] = FREE) -> list[tuple[str, str, str]]:
+    """Path, old and new value of each setting that differs (of dataclasses or mappings).
 
     `free` names the settings that may differ, by path: `"steps"`, or `"loop.report_every"`;
     a group's name frees all that it holds.
     """
     old, new = dict(_leaves(plain(found))), dict(_leaves(plain(asked)))
-    paths = [path for path in {**old, **new} if not _inside(path, free)]
     return [
-        f"{path}: found {_show(old, path)} in {source}, asked for {_show(new, path)}"
-        for path in paths
-        if old.get(path, _NOTHING) != new.get(path, _NOTHING)
+        (path, _show(old, path), _show(new, path))
+        for path in {**old, **new}
+        if old.get(path, _NOTHING) != new.get(path, _NOTHING) and not _inside(path, free)
     ]
 
 
@@ -187,12 +185,13 @@ def check(directory: str | Path, config: Any, free: Sequence[str] = FREE) -> Non
     path = Path(directory) / "config.json"
     if not path.exists():
         return
-    if found := differences(read(directory), config, (*free, "starts"), str(path)):
-        raise UserError("; ".join(found))
+    if differing := differences(read(directory), config, (*free, "starts")):
+        sentences = [f"{name}: found {a} in {path}, asked for {b}" for name, a, b in differing]
+        raise UserError("; ".join(sentences))
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(tree, dict) or not tree:
+    if path and (not isinstance(tree, dict) or not tree):
         yield path, tree
         return
     for name, item in tree.items():

@@ -31,26 +31,23 @@ class Report:
         self.opened = time.monotonic() - seconds
         self.logged = time.monotonic()
 
-    def log(self, step: int, metrics: Mapping[str, Any], updates: int | None = None) -> None:
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Sends one record to every output.
 
-        `step` counts as `--steps` does. `metrics` are scalars, or `[n]` with one number per seed;
-        `return` always becomes a list. `updates` made since the last record: one a step, unless
-        given.
+        `step` counts as `--steps` does. `metrics` are scalars, or `[n]` with one number per seed.
+        `return` always becomes a list; `updates`, made since the last record and summed over
+        seeds, becomes `updates_per_second`, and is taken as one a step where it is absent.
         """
         if not self.outputs:
             return
-        values = provenance.plain(metrics)  # waits for the device, so before the clock is read
-        if "return" in values:
-            values["return_mean"] = provenance.plain(np.mean(metrics["return"]))
-            values["return"] = np.atleast_1d(np.array(values["return"], object)).tolist()
+        values = _values(metrics)  # waits for the device, so before the clock is read
         now = time.monotonic()
-        done = step - self.step if updates is None else updates
-        rate = done / max(now - self.logged, 1e-9)
-        record = {"step": step, "seconds": now - self.opened, "updates_per_second": rate} | values
-        self.step, self.logged = step, now
+        updates = np.sum(values.pop("updates", step - self.step))
+        rate = float(updates) / max(now - self.logged, 1e-9)
+        record = {"step": step, "seconds": now - self.opened, "updates_per_second": rate, **values}
         for output in self.outputs:
             output.write(record)
+        self.step, self.logged = step, time.monotonic()  # so that writing slows no rate
 
     def close(self) -> None:
         """Draws the last curve and closes every output; a second call does nothing."""
@@ -104,6 +101,16 @@ def open(
     return Report(outputs, step, kept[-1]["seconds"] if kept else 0.0)
 
 
+def _values(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics as JSON holds them, with `return` as a list beside its mean."""
+    values = provenance.plain(metrics)
+    if "return" in metrics:
+        returns = np.atleast_1d(np.asarray(metrics["return"], float))
+        values |= {"return": provenance.plain(returns)}
+        values |= {"return_mean": provenance.plain(returns.mean())}
+    return values
+
+
 def _make(directory: Path) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -115,13 +122,13 @@ def _make(directory: Path) -> Path:
 
 
 def _write_config(directory: Path, config: Any, step: int) -> None:
-    """Keeps the earlier starts, and says where this one is on other ground than the last."""
+    """Keeps the earlier starts, and says where the ground of this one differs."""
     starts = []
     if (directory / "config.json").exists():
         starts = provenance.read(directory).get("starts", [])
     start = provenance.start(step)
     if starts:
         moved = provenance.differences(starts[-1], start, ("step", "command", "commit", "dirty"))
-        for difference in moved:
-            print(f"resumed at step {step} on other ground: {difference}", file=sys.stderr)
+        for name, old, new in moved:
+            print(f"resumed at step {step}: {name} was {old}, is {new}", file=sys.stderr)
     provenance.write(directory, config, [*starts, start])

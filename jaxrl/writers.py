@@ -7,8 +7,10 @@ A writer is two functions. Each gets every record in turn, a dictionary that JSO
 import importlib
 import json
 import os
+import shutil
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -82,7 +84,9 @@ def console(total: int, step: int) -> Writer:
     """One progress line on a terminal, a line per record elsewhere. Both on stdout."""
     if not sys.stdout.isatty():
         return Writer(partial(_print_line, total, (time.monotonic(), step)), lambda: None)
-    bar = tqdm(total=total, initial=step, unit=" steps", file=sys.stdout, dynamic_ncols=True)
+    columns, lines = shutil.get_terminal_size()  # a usual size where the terminal states none
+    shape = {"ncols": columns, "nrows": lines}
+    bar = tqdm(total=total, initial=step, unit=" steps", file=sys.stdout, **shape)
     return Writer(partial(_move_bar, bar), bar.close)
 
 
@@ -183,7 +187,7 @@ def wandb(directory: Path, config: Any, step: int) -> Writer:
     run = client.init(
         dir=str(directory),
         project=os.environ.get("WANDB_PROJECT", "jaxrl"),
-        id=_wandb_id(directory, client),
+        id=_wandb_id(directory),
         resume="allow",
         config=plain(config),
         settings=client.Settings(silent=True, console="off"),
@@ -191,10 +195,10 @@ def wandb(directory: Path, config: Any, step: int) -> Writer:
     return Writer(lambda record: run.log(dict(scalars(record)), step=record["step"]), run.finish)
 
 
-def _wandb_id(directory: Path, client: Any) -> str:
+def _wandb_id(directory: Path) -> str:
     path = directory / "wandb_id.txt"
     if not path.exists():
-        replace(path, client.util.generate_id())
+        replace(path, uuid.uuid4().hex[:8])
     return path.read_text(encoding="utf-8").strip()
 
 

@@ -6,6 +6,7 @@ paper's, -0.5 that of jaxrl and brax); both critics learn from the same target; 
 update is critic, actor (with the new critic), temperature (with the actor's sample), target.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -34,6 +35,8 @@ from jaxrl.types import (
 
 PROGRESS = "td_error"
 TARGET, ACTOR = range(2)  # names of the update's random draws
+
+Like = Any  # Config, State or Networks of this file, or of an agent with the same fields and more
 
 
 @dataclass(frozen=True)
@@ -93,14 +96,12 @@ def init(networks: Networks, spec: Spec, config: Config, key: Key) -> State:
     )
 
 
-def alpha(networks: Networks, state: State) -> Array:
+def alpha(networks: Like, state: Like) -> Array:
     """The temperature. []"""
     return jnp.exp(networks.temperature.apply(state.temperature.params))
 
 
-def soft_target(
-    networks: Networks, config: Config, state: State, batch: Transition, key: Key
-) -> Array:
+def soft_target(networks: Like, config: Like, state: Like, batch: Transition, key: Key) -> Array:
     """r + gamma (min_i Q'_i(s', a') - alpha log pi(a'|s')), Eq. 3 and 5. [B]"""
     chex.assert_equal_shape([batch.reward, batch.discount])
     policy = networks.actor.apply(state.actor.params, batch.next_obs)
@@ -112,11 +113,15 @@ def soft_target(
 
 
 def critic_loss(
-    params: Params, networks: Networks, batch: Transition, target: Array
+    params: Params, networks: Like, batch: Transition, target: Array
 ) -> tuple[Array, Metrics]:
     """Squared error of every critic, summed over the ensemble, Eq. 5 without its 1/2."""
+    return td_loss(networks.critic.apply(params, batch.obs, batch.action), batch, target)
+
+
+def td_loss(q: Array, batch: Transition, target: Array) -> tuple[Array, Metrics]:
+    """`critic_loss` from the critics' values `q` `[E, B]` of the batch."""
     chex.assert_rank([target, batch.reward], 1)
-    q = networks.critic.apply(params, batch.obs, batch.action)  # [E, B]
     error = q - target[None]
     loss = losses.mean(jnp.square(error).sum(0), batch.weight)
     return loss, {"critic_loss": loss, "td_error": jnp.abs(error).mean(), "q": q.mean()}
@@ -124,7 +129,7 @@ def critic_loss(
 
 def actor_loss(
     params: Params,
-    networks: Networks,
+    networks: Like,
     batch: Transition,
     critic: Params,
     temperature: Array,
@@ -139,7 +144,7 @@ def actor_loss(
 
 
 def temperature_loss(
-    params: Params, networks: Networks, config: Config, excess_entropy: Array
+    params: Params, networks: Like, config: Like, excess_entropy: Array
 ) -> tuple[Array, Metrics]:
     """alpha (entropy - target), Eq. 18 (J1), or with log alpha in alpha's place (J2)."""
     log_alpha = networks.temperature.apply(params)
@@ -149,16 +154,25 @@ def temperature_loss(
 
 
 def improve(
-    networks: Networks, config: Config, state: State, batch: Transition, key: Key
-) -> tuple[State, Metrics]:
-    """Move actor, temperature and target after a critic that has already moved."""
+    networks: Like,
+    config: Like,
+    state: Like,
+    batch: Transition,
+    key: Key,
+    loss: Callable[..., tuple[Array, Metrics]] = actor_loss,
+    critic: Params | None = None,
+) -> tuple[Any, Metrics]:
+    """Move actor, temperature and target after a critic that has already moved.
+
+    The actor minimises `loss` under `critic`, which is the new one unless given.
+    """
     actor, metrics = descend(
         networks.optimizer,
-        actor_loss,
+        loss,
         state.actor,
         networks,
         batch,
-        state.critic.params,
+        state.critic.params if critic is None else critic,
         alpha(networks, state),
         key,
     )

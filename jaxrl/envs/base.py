@@ -8,6 +8,10 @@ import jax.numpy as jnp
 
 from jaxrl.types import Array, Key, PyTree, Spec
 
+Reset = Callable[[Key], tuple[PyTree, PyTree]]  # key -> state, obs
+Dynamics = Callable[[PyTree, Array, Key], tuple[PyTree, PyTree, Array, Array]]
+Render = Callable[[list, Any], Any]  # states of one environment, path without suffix -> path
+
 
 class TimeStep(NamedTuple):
     """What `Env.step` returns for a single environment."""
@@ -24,9 +28,9 @@ class Env(NamedTuple):
     """One environment as pure functions. Loops `vmap` it."""
 
     spec: Spec
-    reset: Callable[[Key], tuple[PyTree, PyTree]]  # key -> state, obs
+    reset: Reset
     step: Callable[[PyTree, Array, Key], TimeStep]  # state, action, key
-    render: Callable[[list, Any], Any] | None = None  # states, path without suffix -> path written
+    render: Render | None = None
 
 
 class Timed(NamedTuple):
@@ -38,18 +42,23 @@ class Timed(NamedTuple):
 
 def auto_reset(
     spec: Spec,
-    reset: Callable[[Key], tuple[PyTree, PyTree]],
-    dynamics: Callable[[PyTree, Array, Key], tuple[PyTree, PyTree, Array, Array]],
+    reset: Reset,
+    dynamics: Dynamics,
     time_limit: int,
-    render: Callable[[list, Any], Any] | None = None,
+    render: Render | None = None,
+    restart: Reset | None = None,
 ) -> Env:
     """An `Env` from `reset(key) -> (state, obs)` and `dynamics(state, action, key)`.
 
     `dynamics` returns `(state, obs, reward, terminal)` and knows neither resets nor time limits.
     Each episode starts from a fresh key.
+
+    A batch of environments cannot skip the resets that are not due, so one is computed at every
+    step. Where a reset is dear, pass a cheap `restart`, such as `foreign.pooled(reset)`: it starts
+    every episode but the first, which `Env.reset` draws exactly.
     """
 
-    def start(key: Key) -> tuple[Timed, PyTree]:
+    def start(reset: Reset, key: Key) -> tuple[Timed, PyTree]:
         state, obs = reset(key)
         return Timed(state, jnp.int32(0)), obs
 
@@ -58,10 +67,13 @@ def auto_reset(
         inner, next_obs, reward, terminal = dynamics(state.inner, action, key_dynamics)
         time = state.time + 1
         last = terminal | (time >= time_limit)
-        fresh = start(key_reset)
+        fresh = start(restart or reset, key_reset)
         going = Timed(inner, time), next_obs
         new_state, obs = jax.tree.map(lambda a, b: jnp.where(last, a, b), fresh, going)
         discount = 1 - terminal.astype(reward.dtype)
         return TimeStep(new_state, obs, reward, discount, next_obs, last)
 
-    return Env(spec, start, step, render)
+    def draw(states: list[Timed], path: Any) -> Any:
+        return render([state.inner for state in states], path)
+
+    return Env(spec, lambda key: start(reset, key), step, draw if render else None)

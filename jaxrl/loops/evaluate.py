@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxrl.envs.base import Env
+from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import check_range
 from jaxrl.types import Array, Key, Policy, PyTree, State
 
@@ -33,15 +34,25 @@ class _Rollout(NamedTuple):
 
 
 def make(
-    env: Env, policy: Policy, episodes: int, greedy: bool = True, max_steps: int = 10_000
+    env: Env | HostEnv,
+    policy: Policy,
+    episodes: int,
+    greedy: bool = True,
+    max_steps: int = 10_000,
 ) -> Callable[[State, Key], Scores]:
-    """A compiled function from an agent's state and a key to the scores of `episodes` episodes.
+    """A function from an agent's state and a key to the scores of `episodes` episodes.
+
+    It is one compiled program, or, for environments on the host, plays them side by side.
 
     Args:
       greedy: whether the policy acts without a key, that is by its mode.
       max_steps: where to cut episodes that do not end.
     """
     check_range("episodes", episodes, 1)
+    check_range("max_steps", max_steps, 1)
+    if isinstance(env, HostEnv):
+        env, act = HostEnv(env.id, episodes), jax.jit(policy.step)
+        return partial(score_on_host, env, policy._replace(step=act), greedy, max_steps)
     return jax.jit(partial(score, env, policy, episodes, greedy, max_steps))
 
 
@@ -76,11 +87,30 @@ def _step(env, policy, greedy, state, key, rollout: _Rollout) -> _Rollout:
     )
     keys = jax.random.split(jax.random.fold_in(key, ENV), n)
     time = jax.vmap(env.step)(rollout.env, action, keys)
-    returns, lengths, finished = rollout.scores
-    going = ~finished
-    scores = Scores(
-        returns + jnp.where(going, time.reward, 0), lengths + going, finished | time.last
-    )
-    return _Rollout(
-        rollout.time + 1, time.state, memory, time.obs, time.reward, time.last, scores
-    )
+    scores = _counted(rollout.scores, time.reward, time.last)
+    return _Rollout(rollout.time + 1, time.state, memory, time.obs, time.reward, time.last, scores)
+
+
+def score_on_host(
+    env: HostEnv, policy: Policy, greedy: bool, max_steps: int, state: State, key: Key
+) -> Scores:
+    """The same for environments on the host: one device call acts for all of them."""
+    n = env.num_envs
+    seeds = jax.random.bits(jax.random.fold_in(key, RESET), (n,), "uint32")
+    obs, memory = env.reset(np.asarray(seeds)), policy.start(n)
+    reward, last = np.zeros(n, np.float32), np.zeros(n, bool)
+    scores = Scores(np.zeros(n), np.zeros(n, int), np.zeros(n, bool))
+    for time in range(max_steps):
+        key_act = None if greedy else jax.random.fold_in(jax.random.fold_in(key, STEP), time)
+        memory, action = policy.step(state, memory, obs, reward, last, key_act)
+        obs, reward, _, _, last = env.step(np.asarray(action))
+        scores = _counted(scores, reward, last)
+        if scores.finished.all():
+            break
+    return scores
+
+
+def _counted(scores: Scores, reward: Array, last: Array) -> Scores:
+    """Add a step's rewards to the episodes that are still going."""
+    going = ~scores.finished
+    return Scores(scores.returns + going * reward, scores.lengths + going, scores.finished | last)

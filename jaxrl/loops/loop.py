@@ -33,6 +33,7 @@ class Loop(NamedTuple):
     begin: Callable[[Key], Run]
     step: Callable[[Run, Key], tuple[Run, Metrics]]
     advance: Callable[[Run, Key, int], tuple[Run, Metrics]]
+    seeds: int = 0  # how many seeds it plays already; 0 is one, without an axis for it
 
 
 def compiled(begin: Callable, step: Callable) -> Loop:
@@ -47,7 +48,7 @@ def compiled(begin: Callable, step: Callable) -> Loop:
 
 
 def average(metrics: Metrics) -> Metrics:
-    """Means over iterations `[n, ...]`, each weighted by its number of `updates`, which is summed."""
+    """Means over iterations `[n, ...]`, each weighted by its `updates`, and their sum."""
     updates = metrics["updates"]
     total = updates.sum(0)
 
@@ -78,8 +79,11 @@ def seeds(loop: Loop, n: int, how: parallel.How = "auto") -> Loop:
     """`n` runs as one; keys gain an axis `[n]`, and so does every metric.
 
     Under `vmap` every leaf of the run but the steps gains it. Under `map` the run is a tuple of
-    runs, and `advance` plays one seed's whole stretch before the next.
+    runs, and `advance` plays one seed's whole stretch before the next. A loop that plays `n`
+    seeds already, as those with environments on the host do, is returned as it is.
     """
+    if loop.seeds == n:
+        return loop
     how = parallel.how_seeds(how)
     return _mapped(loop, n) if how == "map" else _vmapped(loop)
 
@@ -93,7 +97,7 @@ def _mapped(loop: Loop, n: int) -> Loop:
         runs, metrics = zip(*pairs, strict=True)
         return runs, jax.tree.map(lambda *x: jnp.stack(x), *metrics)
 
-    return Loop(begin, partial(each, loop.step), partial(each, loop.advance))
+    return Loop(begin, partial(each, loop.step), partial(each, loop.advance), n)
 
 
 def _vmapped(loop: Loop) -> Loop:
@@ -110,7 +114,13 @@ def _vmapped(loop: Loop) -> Loop:
 
 
 def shard(loop: Loop, mesh: Mesh, rules: parallel.Rules = parallel.DEFAULT_RULES) -> Loop:
-    """The same loop with its state placed by `rules` and its blocks split over the mesh."""
+    """The same loop with its state placed by `rules` and its blocks split over the mesh.
+
+    Raises:
+      UserError: the loop's environments live on the host.
+    """
+    if loop.seeds:
+        raise UserError("mesh: environments on the host, or seeds in turn, take one device")
 
     def begin(key):
         return parallel.constrain(loop.begin(key), mesh, rules)

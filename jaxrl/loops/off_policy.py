@@ -12,7 +12,7 @@ from jaxrl.envs.base import Env
 from jaxrl.errors import UserError, check_range
 from jaxrl.loops import acting
 from jaxrl.loops.loop import Loop, Run, compiled
-from jaxrl.types import Agent, Array, Key, Metrics, Spec
+from jaxrl.types import Agent, Array, Key, Metrics, PyTree, Spec
 
 INIT, RESET, STEP, ACT, ENV, LEARN, SAMPLE = range(7)  # names of a run's random draws
 
@@ -82,10 +82,9 @@ def step(
 ) -> tuple[Run, Metrics]:
     """One step of every environment, and the updates that it pays for."""
     key = jax.random.fold_in(jax.random.fold_in(key, STEP), run.step)
-    action = choose(agent, env.spec, config, run, jax.random.fold_in(key, ACT))
-    env_now, transition = acting.step(
-        env, run.env, action, jax.random.fold_in(key, ENV), run.step
-    )
+    obs = acting.merge(run.env.obs)
+    action = choose(agent, env.spec, config, run, obs, jax.random.fold_in(key, ACT))
+    env_now, transition = acting.step(env, run.env, action, jax.random.fold_in(key, ENV), run.step)
     ring = replay.add(run.replay, transition, run.step)
     run = Run(run.state, env_now, ring, run.step + 1)
     draw = partial(replay.sample, ring, run.step, n_step=config.n_step, gamma=gamma)
@@ -93,9 +92,8 @@ def step(
     return run._replace(state=state), metrics
 
 
-def choose(agent: Agent, spec: Spec, config: Config, run: Run, key: Key) -> Array:
-    """Random actions until `warmup` transitions are held, the agent's samples from then on."""
-    obs = acting.merge(run.env.obs)
+def choose(agent: Agent, spec: Spec, config: Config, run: Run, obs: PyTree, key: Key) -> Array:
+    """Actions `[N, A]`: random until `warmup` transitions are held, then the agent's samples."""
     return jax.lax.cond(
         run.step * config.envs < config.warmup,
         lambda key: acting.random_action(spec, config.envs, key),
@@ -141,5 +139,3 @@ def repeat(one, state, n: Array, most: int) -> tuple:
     calls = jnp.maximum(n, 1)
     means = {name: x.sum(0) / calls for name, x in metrics.items()}
     return state, means | {"updates": n}
-
-

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl.distributions import Categorical, Gaussian, TanhGaussian
+from jaxrl.distributions import Categorical, Deterministic, Gaussian, TanhGaussian
 from jaxrl.networks.mlp import Encoder
 from jaxrl.types import PyTree
 
@@ -40,6 +40,17 @@ class GaussianActor(nn.Module):
         return Gaussian(mean, jnp.broadcast_to(log_std.astype(mean.dtype), mean.shape))
 
 
+class DeterministicActor(nn.Module):
+    """One action per observation, within (-1, 1) by tanh."""
+
+    encode: Encoder
+    torso: nn.Module  # [..., F] -> [..., A]
+
+    @nn.compact
+    def __call__(self, obs: PyTree) -> Deterministic:
+        return Deterministic(jnp.tanh(self.torso(self.encode(obs))))
+
+
 class CategoricalActor(nn.Module):
     """A softmax over discrete actions."""
 
@@ -49,5 +60,3 @@ class CategoricalActor(nn.Module):
     @nn.compact
     def __call__(self, obs: PyTree) -> Categorical:
         return Categorical(self.torso(self.encode(obs)))
-
-

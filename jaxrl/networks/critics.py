@@ -39,3 +39,16 @@ class Critic(nn.Module):
             x = jnp.concatenate([x, action.astype(x.dtype)], -1)
         q = jnp.stack([self.torso()(x) for _ in range(self.size)])
         return q[..., 0] if q.shape[-1] == 1 else q
+
+
+class GaussianCritic(nn.Module):
+    """Normal distributions over returns, from a critic with two outputs."""
+
+    critic: nn.Module  # obs, action -> [..., 2]
+
+    @nn.compact
+    def __call__(self, obs: PyTree, action: Array) -> tuple[Array, Array]:
+        """Means and standard deviations, `[...]` each; softplus without a floor, in float32."""
+        outputs = self.critic(obs, action)
+        outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+        return outputs[..., 0], nn.softplus(outputs[..., 1])

@@ -51,7 +51,8 @@ class MLP(nn.Module):
     """Dense layers; the last one is linear unless `activate_final`.
 
     `dtype` is what is computed in (`None`: the widest of inputs and parameters); parameters are
-    kept in JAX's default float type.
+    kept in JAX's default float type. `dropout` is the share of hidden units to drop, where `apply`
+    is given `rngs={"dropout": key}` and nowhere else.
     """
 
     sizes: Sequence[int]
@@ -60,6 +61,7 @@ class MLP(nn.Module):
     kernel_init: Initializer = nn.initializers.glorot_uniform()
     final_init: Initializer | None = None
     dtype: Dtype = None
+    dropout: float | Array | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -68,8 +70,15 @@ class MLP(nn.Module):
             init = self.final_init if final and self.final_init else self.kernel_init
             x = nn.Dense(size, kernel_init=init, dtype=self.dtype, param_dtype=float)(x)
             if not final or self.activate_final:
-                x = self.activation(x)
+                x = self.drop(self.activation(x))
         return x
+
+    def drop(self, x: Array) -> Array:
+        """`x` with some elements zeroed and the others scaled to keep the mean."""
+        if self.dropout is None or not self.has_rng("dropout"):
+            return x
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, x.shape)
+        return jnp.where(keep, x / (1 - self.dropout), 0)
 
 
 class Scalar(nn.Module):

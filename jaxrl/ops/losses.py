@@ -1,6 +1,7 @@
 """Losses and the one way in which a batch is averaged."""
 
 import chex
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -11,3 +12,23 @@ def mean(x: Array, weight: Array | None = None) -> Array:
         return x.mean()
     chex.assert_shape(weight, x.shape[-1:])
     return (x * jnp.broadcast_to(weight, x.shape)).mean()
+
+
+def expectile(error: Array, tau: float | Array) -> Array:
+    """|tau - 1(u < 0)| u^2 per element, where the estimate is too low if u > 0; IQL, Eq. 5. [...]"""
+    return jnp.where(error > 0, tau, 1 - tau) * jnp.square(error)
+
+
+def advantage_weight(advantage: Array, beta: float | Array, cap: float | Array) -> Array:
+    """min(exp(beta A), cap), a likelihood's weight in AWR and IQL; carries no gradient. [...]
+
+    `beta` is an inverse temperature: 0 weighs all alike. At least float32; never overflows.
+    """
+    full = advantage.astype(jnp.promote_types(advantage.dtype, jnp.float32))
+    return jax.lax.stop_gradient(jnp.exp(jnp.minimum(beta * full, jnp.log(cap))))
+
+
+def standardize(x: Array, weight: Array | None = None) -> Array:
+    """`x` with mean 0 and deviation 1 (ddof 0) over the whole batch, on all devices. [B]"""
+    centred = x - mean(x, weight)
+    return centred / (jnp.sqrt(mean(jnp.square(centred), weight)) + 1e-8)

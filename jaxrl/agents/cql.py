@@ -1,0 +1,302 @@
+"""Conservative Q-Learning, CQL(H) on SAC (Kumar et al., 2020; arXiv:2006.04779).
+
+SAC's functions with a penalty on the critics: a soft maximum of Q over sampled actions minus Q of
+the data. Weight 0 is SAC with `temperature_loss="J2"` and `backup_entropy=False`. As in the
+authors' code, actions drawn at the next state are valued at the current one, the squared error
+has no 1/2, and the penalty's size depends on the scale of rewards. Published scores come from
+several ports whose settings differ; `lagrange`, `backup` and `update_order` select among them.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl import networks as nets
+from jaxrl.agents import sac
+from jaxrl.errors import UserError, check_range
+from jaxrl.ops import conservative, losses
+from jaxrl.types import (
+    Agent,
+    Array,
+    Key,
+    Learner,
+    Metrics,
+    Params,
+    PyTree,
+    Spec,
+    Transition,
+    descend,
+    learner,
+)
+
+PROGRESS = "td_error"
+TARGET, ACTOR = sac.TARGET, sac.ACTOR  # names of the update's random draws
+UNIFORM, HERE, NEXT = range(2, 5)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings that the authors' notes recommend for locomotion; bounds are on the penalty."""
+
+    gamma: float = 0.99  # discount per step
+    tau: float = 0.005  # share of the new critic in its target, per update
+    learning_rate: float = 3e-4  # Adam, of critics and multiplier
+    actor_learning_rate: float = 1e-4  # of actor and temperature
+    adam_eps: float = 1e-8
+    hidden: tuple[int, ...] = (256, 256, 256)  # units per layer, of actor and critics
+    critics: int = 2  # size of the ensemble whose minimum is taken
+    weight: float = 5.0  # of the penalty
+    actions: int = 10  # sampled per state from each of three sources
+    softness: float = 1.0  # temperature of the soft maximum; 0 is the maximum
+    importance: bool = True  # weigh samples by their density (version 3), or not (version 2)
+    gap_min: float = -float("inf")  # bounds of soft maximum minus Q of the data, per state
+    gap_max: float = float("inf")
+    next_actions_at: Literal["obs", "next_obs"] = "obs"  # where actions of the next state count
+    lagrange: Literal["off", "official", "jaxcql"] = "off"  # jaxcql scales threshold by weight
+    threshold: float = 5.0  # what the Lagrange multiplier holds the penalty at
+    multiplier: float = 1.0  # the Lagrange multiplier at the start
+    backup: Literal["sample", "min_of_max", "max_of_min"] = "sample"  # official, JaxCQL maxima
+    backup_entropy: bool = False  # whether the target includes -alpha log pi
+    bc_steps: int = 0  # updates in which the actor clones; the authors' script has 40,000
+    update_order: Literal["sac", "jacobi"] = "sac"  # jacobi: the actor sees the old critic
+    target_entropy: float = -1.0  # nats per action dimension, for actions in [-1, 1]
+    temperature: float = 1.0  # alpha at the start, or throughout
+    learn_temperature: bool = True
+    temperature_loss: Literal["J1", "J2"] = "J2"  # see SAC
+    reward_scale: float = 1.0
+    actor_keys: tuple[str, ...] = ()  # entries of a dict observation; empty reads all
+    critic_keys: tuple[str, ...] = ()
+    dtype: str | None = None  # what networks compute in; None is the parameters' type
+
+
+class State(NamedTuple):
+    """Everything that learns."""
+
+    step: Array  # [] int32, updates done
+    actor: Learner
+    critic: Learner
+    temperature: Learner  # log alpha
+    target: Params  # slow copy of critic.params
+    multiplier: Learner | None  # log of the Lagrange multiplier
+
+
+class Networks(NamedTuple):
+    """Modules, which a user may replace, and the optimisers that `make` adds."""
+
+    actor: Any  # obs -> distribution
+    critic: Any  # obs, action -> [E, ...]
+    temperature: Any  # () -> log alpha
+    multiplier: Any  # () -> log of the Lagrange multiplier
+    optimizer: optax.GradientTransformation | None = None
+    actor_optimizer: optax.GradientTransformation | None = None
+
+
+class Candidates(NamedTuple):
+    """Sampled actions whose values the penalty pushes down; M is three times `actions`."""
+
+    obs: PyTree  # [M, B, *obs_shape], where they are valued
+    action: Array  # [M, B, A]
+    log_density: Array  # [M, B], under what they were drawn from
+
+
+def init(networks: Networks, spec: Spec, config: Config, key: Key) -> State:
+    """The first state; what it shares with SAC's is equal on the same key."""
+    obs, action = nets.dummy(spec)
+    key_actor, key_critic, key_scalars = jax.random.split(key, 3)
+    key_temperature, key_multiplier = jax.random.split(key_scalars)
+    critic = networks.critic.init(key_critic, obs, action)
+    multiplier = networks.multiplier.init(key_multiplier)
+    return State(
+        step=jnp.int32(0),
+        actor=learner(networks.actor_optimizer, networks.actor.init(key_actor, obs)),
+        critic=learner(networks.optimizer, critic),
+        temperature=learner(
+            networks.actor_optimizer, networks.temperature.init(key_temperature)
+        ),
+        target=critic,
+        multiplier=None if config.lagrange == "off" else learner(networks.optimizer, multiplier),
+    )
+
+
+def repeat(tree: PyTree, n: int) -> PyTree:
+    """Every leaf with a new leading axis `[n]`."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (n, *x.shape)), tree)
+
+
+def td_target(
+    networks: Networks, config: Config, state: State, batch: Transition, key: Key
+) -> Array:
+    """SAC's target, or one that takes the best of several next actions. [B]"""
+    if config.backup == "sample":
+        return sac.soft_target(networks, config, state, batch, key)
+    policy = networks.actor.apply(state.actor.params, batch.next_obs)
+    action, log_prob = repeat(policy, config.actions).sample_and_log_prob(key)
+    obs = repeat(batch.next_obs, config.actions)
+    q = networks.critic.apply(state.target, obs, action)  # [E, N, B]
+    if config.backup == "min_of_max":
+        value = conservative.min_of_max(q)
+    else:
+        value, best = conservative.max_of_min(q)
+        if config.backup_entropy:
+            entropy = -jnp.take_along_axis(log_prob, best[None], 0)[0]
+            value = value + sac.alpha(networks, state) * entropy
+    chex.assert_equal_shape([batch.reward, batch.discount, value])
+    return config.reward_scale * batch.reward + config.gamma * batch.discount * value
+
+
+def propose(
+    networks: Networks, config: Config, actor: Params, batch: Transition, key: Key
+) -> Candidates:
+    """Actions of the uniform distribution, and of the policy at this state and at the next."""
+    n, shape = config.actions, batch.action.shape
+    low = -jnp.ones((n, *shape), batch.action.dtype)
+    uniform = jax.random.uniform(jax.random.fold_in(key, UNIFORM), low.shape, low.dtype, low, -low)
+
+    def draw(obs: PyTree, name: int) -> tuple[Array, Array]:
+        policy = repeat(networks.actor.apply(actor, obs), n)
+        return policy.sample_and_log_prob(jax.random.fold_in(key, name))
+
+    here, log_here = draw(batch.obs, HERE)
+    there, log_there = draw(batch.next_obs, NEXT)
+    log_uniform = jnp.full((n, shape[0]), -shape[-1] * jnp.log(2.0), log_here.dtype)
+    return Candidates(
+        obs=candidate_obs(config, batch),
+        action=jnp.concatenate([uniform, there, here]),
+        log_density=jnp.concatenate([log_uniform, log_there, log_here]),
+    )
+
+
+def candidate_obs(config: Config, batch: Transition) -> PyTree:
+    """The observations at which the candidates are valued. [M, B, *obs_shape]"""
+    if config.next_actions_at == "obs":
+        return repeat(batch.obs, 3 * config.actions)
+    here, there = repeat((batch.obs, batch.next_obs), config.actions)
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y, x]), here, there)
+
+
+def gap(config: Config, candidates: Candidates, q: Array, q_data: Array) -> Array:
+    """Soft maximum over the candidates' values minus the data's, before averaging. [E, B]
+
+    `q` `[E, M, B]` are values of the candidates, `q_data` `[E, B]` those of the batch's actions.
+    """
+    chex.assert_equal_shape([q[0], candidates.log_density])
+    if config.importance:
+        values = q - candidates.log_density[None]
+    else:
+        values = jnp.concatenate([q, q_data[:, None]], 1)
+    difference = conservative.log_sum_exp(values, config.softness) - q_data
+    return jnp.clip(difference, config.gap_min, config.gap_max)
+
+
+def excess(config: Config, gap: Array) -> Array:
+    """The weighted penalty over what a Lagrange multiplier holds it at, elementwise."""
+    if config.lagrange == "jaxcql":
+        return config.weight * (gap - config.threshold)
+    return config.weight * gap - config.threshold
+
+
+def critic_loss(
+    params: Params,
+    networks: Networks,
+    config: Config,
+    batch: Transition,
+    target: Array,
+    candidates: Candidates,
+    multiplier: Array | None,
+) -> tuple[Array, Metrics]:
+    """SAC's squared error plus the penalty, summed over the ensemble, Eq. 4."""
+    q_data = networks.critic.apply(params, batch.obs, batch.action)  # [E, B]
+    loss, metrics = sac.td_loss(q_data, batch, target)
+    q = networks.critic.apply(params, candidates.obs, candidates.action)  # [E, M, B]
+    gaps = jnp.stack(
+        [losses.mean(x, batch.weight) for x in gap(config, candidates, q, q_data)]
+    )  # [E]
+    if multiplier is None:
+        penalty = config.weight * gaps.sum()
+    else:
+        penalty = multiplier * excess(config, gaps).sum()
+    return loss + penalty, metrics | {"penalty": penalty, "gap": gaps.mean()}
+
+
+def lagrange_multiplier(networks: Networks, params: Params) -> Array:
+    """The multiplier, at most 1e6. []"""
+    return jnp.clip(jnp.exp(networks.multiplier.apply(params)), 0, 1e6)
+
+
+def multiplier_loss(
+    params: Params, networks: Networks, config: Config, gap: Array
+) -> tuple[Array, Metrics]:
+    """Minus the multiplier times the excess: it grows while the gap is too wide."""
+    multiplier = lagrange_multiplier(networks, params)
+    loss = -multiplier * excess(config, gap)
+    return loss, {"multiplier_loss": loss, "multiplier": multiplier}
+
+
+def cloning_loss(
+    params: Params,
+    networks: Networks,
+    batch: Transition,
+    critic: Params,
+    temperature: Array,
+    key: Key,
+) -> tuple[Array, Metrics]:
+    """E[alpha log pi(a'|s) - log pi(a|s)] for a of the data: SAC's loss without its critic."""
+    del critic
+    policy = networks.actor.apply(params, batch.obs)
+    _, log_prob = policy.sample_and_log_prob(key)
+    loss = losses.mean(temperature * log_prob - policy.log_prob(batch.action), batch.weight)
+    return loss, {"actor_loss": loss, "entropy": losses.mean(-log_prob, batch.weight)}
+
+
+def improve(
+    networks: Networks,
+    config: Config,
+    state: State,
+    batch: Transition,
+    key: Key,
+    critic: Params,
+) -> tuple[State, Metrics]:
+    """SAC's step of actor, temperature and target, in the first `bc_steps` by cloning."""
+    networks = networks._replace(optimizer=networks.actor_optimizer)
+    step = partial(sac.improve, networks, config, critic=critic)
+    if not config.bc_steps:
+        return step(state, batch, key)
+    clone = partial(step, loss=cloning_loss)
+    return jax.lax.cond(state.step < config.bc_steps, clone, step, state, batch, key)
+
+
+def update(
+    networks: Networks, config: Config, state: State, batch: Transition, key: Key
+) -> tuple[State, Metrics]:
+    """One gradient step of everything, on `batch` `[B]`."""
+    target = td_target(networks, config, state, batch, jax.random.fold_in(key, TARGET))
+    candidates = propose(networks, config, state.actor.params, batch, key)
+    old, multiplier = state.critic.params, None
+    if state.multiplier is not None:
+        multiplier = lagrange_multiplier(networks, state.multiplier.params)
+    args = networks, config, batch, target, candidates, multiplier
+    critic, metrics = descend(networks.optimizer, critic_loss, state.critic, *args)
+    state = state._replace(critic=critic)
+    if state.multiplier is not None:
+        learned, more = descend(
+            networks.optimizer, multiplier_loss, state.multiplier, networks, config, metrics["gap"]
+        )
+        state, metrics = state._replace(multiplier=learned), metrics | more
+    seen = old if config.update_order == "jacobi" else critic.params
+    key = jax.random.fold_in(key, ACTOR)
+    state, more = improve(networks, config, state, batch, key, seen)
+    return state, metrics | more
+
+
+def act(
+    networks: Networks, config: Config, state: State, obs: PyTree, key: Key | None = None
+) -> Array:
+    """Actions `[B, A]` in (-1, 1): the mode, or a sample where a key is given."""
+    del config
+    policy = networks.actor.apply(state.actor.params, obs)
+    return policy.mode() if key is None else policy.sample(key)

@@ -1,0 +1,224 @@
+"""Save and resume any run, re-placed on the current devices; load an agent into a notebook."""
+
+import importlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxrl.errors import UserError
+from jaxrl.loops.loop import Run
+from jaxrl.types import Agent, PyTree, Spec, State
+
+ITEMS = ("state", "rest")  # saved apart, so that `load` reads no replay
+
+
+def _items(run: Run | tuple[Run, ...]) -> dict[str, list]:
+    runs = (run,) if isinstance(run, Run) else run
+    return {"state": [r.state for r in runs], "rest": [r._replace(state=None) for r in runs]}
+
+
+def _joined(like: Run | tuple[Run, ...], items: Any) -> Run | tuple[Run, ...]:
+    runs = [r._replace(state=s) for s, r in zip(items["state"], items["rest"], strict=True)]
+    return runs[0] if isinstance(like, Run) else tuple(runs)
+
+
+def _template(tree: PyTree) -> PyTree:
+    """Shapes, types and placement of device arrays; arrays of the host as they are."""
+
+    def leaf(x: Any) -> Any:
+        if isinstance(x, jax.Array):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+        return np.asarray(x)
+
+    return jax.tree.map(leaf, tree)
+
+
+class Checkpoints:
+    """Checkpoints of one run, written in the background: at most one every `every` seconds.
+
+    The newest `keep` stay. A save that fails is reported and leaves the earlier ones as they are.
+    """
+
+    def __init__(self, directory: str | Path, every: float = 120.0, keep: int = 2):
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.directory = Path(directory).absolute()
+        self.every = every
+        self.saved = time.monotonic()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        self.manager = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
+
+    def resume(self, begin: Callable[[], Run]) -> Run:
+        """The newest checkpoint that can be read, placed like `begin()`, or else `begin()`.
+
+        Raises:
+          UserError: there are checkpoints, and none can be read.
+        """
+        run = begin()
+        steps = sorted(self.manager.all_steps(), reverse=True)
+        if not steps:
+            return run
+        template = _template(_items(run))
+        like = run._replace(replay=None) if isinstance(run, Run) else ()
+        del run  # its arrays make room for those to come
+        for step in steps:
+            restored = self._read(step, template)
+            if restored is not None:
+                self._forget_after(step)
+                return _joined(like, restored)
+        raise UserError(f"checkpoints: none of {steps} in {self.directory} can be read")
+
+    def _read(self, step: int, template: dict[str, PyTree]) -> Any:
+        """A checkpoint's items, or None, said on stderr, where it is damaged."""
+        args = {name: ocp.args.StandardRestore(tree) for name, tree in template.items()}
+        try:
+            return self.manager.restore(step, args=ocp.args.Composite(**args))
+        except Exception as error:  # whatever the storage layer raises on damaged files
+            reason = str(error).splitlines()[0][:200]
+            print(
+                f"checkpoint {step} cannot be read, trying the one before: {reason}",
+                file=sys.stderr,
+            )
+            return None
+
+    def _forget_after(self, step: int) -> None:
+        for damaged in [s for s in self.manager.all_steps() if s > step]:
+            self.manager.delete(damaged)
+
+    def due(self) -> bool:
+        """Whether the last save is long enough ago."""
+        return time.monotonic() - self.saved >= self.every
+
+    def save(self, step: int, run: Run) -> bool:
+        """Start saving, and return as soon as the run may be donated. False if that failed."""
+        args = {name: ocp.args.StandardSave(tree) for name, tree in _items(run).items()}
+        self.saved = time.monotonic()
+        try:
+            if self.manager.latest_step() != step:
+                self.manager.save(step, args=ocp.args.Composite(**args), force=True)
+        except Exception as error:  # of this save or of the one before, which ran behind
+            return self._failed(error)
+        return True
+
+    def wait(self) -> bool:
+        """Wait until the last save is on disk. False if it failed."""
+        try:
+            self.manager.wait_until_finished()
+        except Exception as error:
+            return self._failed(error)
+        return True
+
+    def _failed(self, error: Exception) -> bool:
+        reason = str(error).splitlines()[0][:200]
+        self.manager.reload()
+        kept = self.manager.latest_step()
+        print(f"checkpoint not saved ({reason}); the last good one is {kept}", file=sys.stderr)
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.wait()
+        self.manager.close()
+
+
+def encode_spec(spec: Spec) -> dict:
+    """A `Spec` as JSON."""
+
+    def leaf(s: jax.ShapeDtypeStruct) -> dict:
+        return {"shape": list(s.shape), "dtype": str(s.dtype)}
+
+    obs, action = jax.tree.map(leaf, spec.obs), leaf(spec.action)
+    return {"obs": obs, "action": action, "num_actions": spec.num_actions}
+
+
+def decode_spec(spec: dict) -> Spec:
+    """The inverse of `encode_spec`."""
+
+    def is_leaf(x: Any) -> bool:
+        return isinstance(x, dict) and set(x) == {"shape", "dtype"}
+
+    def leaf(s: dict) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(tuple(s["shape"]), s["dtype"])
+
+    obs = jax.tree.map(leaf, spec["obs"], is_leaf=is_leaf)
+    return Spec(obs, leaf(spec["action"]), spec["num_actions"])
+
+
+def settings(directory: str | Path) -> dict:
+    """The contents of a run's `config.json`.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    path = Path(directory) / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"run: {path} does not exist; expected the directory of a run") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"run: {path} is not valid JSON ({error})") from None
+
+
+def agent_of(config: dict) -> Agent:
+    """The agent, of one seed, that a run's settings describe."""
+    module = importlib.import_module(f"jaxrl.agents.{config['algorithm']}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in config["agent"].items()}
+    return module.make(decode_spec(config["spec"]), module.Config(**values))
+
+
+def load(directory: str | Path, seed: int | None = None) -> tuple[Agent, State]:
+    """The agent of a run and its newest state, without its replay.
+
+    Args:
+      seed: which of the run's seeds; the first where it is not given.
+
+    Raises:
+      UserError: no such run, seed or checkpoint.
+    """
+    config = settings(directory)
+    first, n = config["seed"], config["num_seeds"]
+    index = 0 if seed is None else seed - first
+    if not 0 <= index < n:
+        raise UserError(f"seed: found {seed}, expected one of {first} to {first + n - 1}")
+    agent = agent_of(config)
+    shapes = jax.eval_shape(agent.init, jax.random.key(0))
+    stacked = config["seeds"] == "vmap"
+    states = _read_states(Path(directory) / "checkpoints", shapes, n, stacked)
+    if not stacked:
+        return agent, states[index]
+    return agent, pick(states[0], index)
+
+
+def pick(state: State, index: int) -> State:
+    """The state of one seed, from that of all of them, `[n]`."""
+    picked = jax.tree.map(lambda x: x[index], state._replace(step=None))
+    return picked._replace(step=state.step)
+
+
+def _read_states(directory: Path, shapes: State, n: int, stacked: bool) -> list[State]:
+    """The states of all seeds in the newest checkpoint that can be read."""
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def leaf(x: Any) -> jax.ShapeDtypeStruct:
+        shape = (n, *x.shape) if stacked else x.shape
+        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=device)
+
+    template = jax.tree.map(leaf, shapes)
+    step = jax.ShapeDtypeStruct((), shapes.step.dtype, sharding=device)
+    templates = [template._replace(step=step)] * (1 if stacked else n)
+    if not directory.exists():
+        raise UserError(f"run: {directory} does not exist; the run has saved nothing yet")
+    with Checkpoints(directory) as saved:
+        for number in sorted(saved.manager.all_steps(), reverse=True):
+            if (items := saved._read(number, {"state": templates})) is not None:
+                return items["state"]
+    raise UserError(f"run: no checkpoint in {directory} can be read")

@@ -1,0 +1,7 @@
+"""Environments as pure functions, and adapters; no third-party library is imported until used."""
+
+from jaxrl.envs.base import Env, TimeStep, auto_reset
+from jaxrl.envs.gymnasium import HostEnv, HostStep
+from jaxrl.envs.registry import make
+
+__all__ = ["Env", "HostEnv", "HostStep", "TimeStep", "auto_reset", "make"]

@@ -1,0 +1,78 @@
+"""Environments by name: `backend/Name`, or a user's own `package.module:function`."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from urllib.parse import parse_qsl
+
+from jaxrl.envs import brax, cartpole, gymnax, pendulum, playground
+from jaxrl.envs.base import Env
+from jaxrl.envs.gymnasium import HostEnv
+from jaxrl.errors import UserError, unknown_name
+from jaxrl.types import Spec
+
+EMBEDDED = {"Pendulum-v1": pendulum.make, "CartPole-v1": cartpole.make}
+
+
+def _embedded(name: str) -> Env:
+    if name not in EMBEDDED:
+        raise unknown_name("env jaxrl/", name, EMBEDDED)
+    return EMBEDDED[name]()
+
+
+BACKENDS: dict[str, Callable[..., Env | HostEnv]] = {
+    "jaxrl": _embedded,
+    "gymnax": gymnax.make,
+    "brax": brax.make,
+    "playground": playground.make,
+    "gymnasium": HostEnv,
+}
+OPTIONS = {"brax": {"backend"}}  # what may follow a question mark
+
+
+def make(name: str, num_envs: int = 1) -> Env | HostEnv:
+    """The environment of a name.
+
+    Args:
+      name: `jaxrl/Pendulum-v1`, `gymnax/CartPole-v1`, `brax/ant` (on its default engine) or
+        `brax/ant?backend=spring`, `playground/CheetahRun`, `gymnasium/HalfCheetah-v5`, or
+        `package.module:function`, where the function returns an `Env`.
+      num_envs: of a Gymnasium environment, which is stateful; the others are for one, to `vmap`.
+
+    Raises:
+      UserError: an unknown name, with the near ones; a missing extra, with its command.
+    """
+    backend, slash, rest = name.partition("/")
+    if ":" in backend:
+        return _users_own(name)
+    if not slash:
+        known = ", ".join(BACKENDS)
+        raise UserError(f"env: found {name!r}, expected BACKEND/NAME with BACKEND one of {known}")
+    if backend not in BACKENDS:
+        raise unknown_name("env backend", backend, BACKENDS)
+    task, _, query = rest.partition("?")
+    options = dict(parse_qsl(query))
+    unexpected = options.keys() - OPTIONS.get(backend, set())
+    if unexpected or (query and not options):
+        raise UserError(f"env {name}: backend {backend} has no option {query!r}")
+    return HostEnv(task, num_envs) if backend == "gymnasium" else BACKENDS[backend](task, **options)
+
+
+def _users_own(name: str) -> Env:
+    """`module:function`, the module looked for in the working directory too."""
+    module_name, _, function_name = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"env {name}: cannot import {module_name} ({error})") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UserError(f"env {name}: {module_name} has no function {function_name!r}")
+    env = function()
+    if not (isinstance(env, Env) and isinstance(env.spec, Spec)):
+        found = type(env).__name__
+        raise UserError(f"env {name}: found {found}, expected jaxrl.envs.Env(spec, reset, step)")
+    return env

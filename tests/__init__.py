@@ -1,0 +1,1 @@
+"""Tests mirror the package; `test_protocol.py` holds every agent to the same promises."""

@@ -1,0 +1,42 @@
+"""The metrics of two updates of every agent, kept as numbers: `python -m tests.golden.regenerate`."""
+
+import json
+from pathlib import Path
+
+import jax
+
+from tests.agents.catalog import CASES, Case
+
+HERE = Path(__file__).parent
+
+
+def path_of(case: Case) -> Path:
+    """Where the case's numbers are kept."""
+    return HERE / f"{case.name}.json"
+
+
+def metrics_of(case: Case) -> dict[str, float]:
+    """Metrics of the first two updates, float32 on CPU; the second sees what the first changed."""
+    agent = case.make()
+    update, state, found = jax.jit(agent.update), agent.init(jax.random.key(1)), {}
+    for i in (1, 2):
+        state, metrics = update(state, case.batch_of(i), jax.random.key(i))
+        found |= {f"{name}/{i}": float(x) for name, x in sorted(metrics.items())}
+    return found
+
+
+def read(path: Path) -> dict[str, float]:
+    """The numbers kept at `path`."""
+    return json.loads(path.read_text())
+
+
+def main() -> None:
+    """Rewrite every file."""
+    jax.config.update("jax_platforms", "cpu")
+    for case in CASES:
+        path_of(case).write_text(json.dumps(metrics_of(case), indent=1) + "\n")
+        print(f"wrote {path_of(case).name}")
+
+
+if __name__ == "__main__":
+    main()
