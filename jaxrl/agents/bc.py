@@ -73,9 +73,7 @@ def init(networks: Networks, spec: Spec, key: Key) -> State:
     return State(jnp.int32(0), learner(networks.optimizer, networks.actor.init(key, obs)))
 
 
-def squared_error(
-    params: Params, dist: Any, batch: Transition, key: Key
-) -> tuple[Array, Metrics]:
+def squared_error(params: Params, dist: Any, batch: Transition, key: Key) -> tuple[Array, Metrics]:
     """(mode - a)^2, averaged over the batch and the action dimensions."""
     del params, key
     error = dist.mode() - batch.action

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks as nets
-from jaxrl.agents import sac
+from jaxrl.agents import bc, sac
 from jaxrl.errors import UserError, check_range
 from jaxrl.ops import conservative, losses
 from jaxrl.types import (
@@ -38,6 +38,8 @@ PROGRESS = "td_error"
 TARGET, ACTOR = sac.TARGET, sac.ACTOR  # names of the update's random draws
 UNIFORM, HERE, NEXT = range(2, 5)
 
+act = bc.act  # the mode, or a sample
+
 
 @dataclass(frozen=True)
 class Config:
@@ -52,7 +54,7 @@ class Config:
     critics: int = 2  # size of the ensemble whose minimum is taken
     weight: float = 5.0  # of the penalty
     actions: int = 10  # sampled per state from each of three sources
-    softness: float = 1.0  # temperature of the soft maximum; 0 is the maximum
+    softness: float = 1.0  # temperature of the soft maximum
     importance: bool = True  # weigh samples by their density (version 3), or not (version 2)
     gap_min: float = -float("inf")  # bounds of soft maximum minus Q of the data, per state
     gap_max: float = float("inf")
@@ -115,9 +117,7 @@ def init(networks: Networks, spec: Spec, config: Config, key: Key) -> State:
         step=jnp.int32(0),
         actor=learner(networks.actor_optimizer, networks.actor.init(key_actor, obs)),
         critic=learner(networks.optimizer, critic),
-        temperature=learner(
-            networks.actor_optimizer, networks.temperature.init(key_temperature)
-        ),
+        temperature=learner(networks.actor_optimizer, networks.temperature.init(key_temperature)),
         target=critic,
         multiplier=None if config.lagrange == "off" else learner(networks.optimizer, multiplier),
     )
@@ -154,8 +154,8 @@ def propose(
 ) -> Candidates:
     """Actions of the uniform distribution, and of the policy at this state and at the next."""
     n, shape = config.actions, batch.action.shape
-    low = -jnp.ones((n, *shape), batch.action.dtype)
-    uniform = jax.random.uniform(jax.random.fold_in(key, UNIFORM), low.shape, low.dtype, low, -low)
+    key_uniform = jax.random.fold_in(key, UNIFORM)
+    uniform = jax.random.uniform(key_uniform, (n, *shape), batch.action.dtype, -1.0, 1.0)
 
     def draw(obs: PyTree, name: int) -> tuple[Array, Array]:
         policy = repeat(networks.actor.apply(actor, obs), n)
@@ -179,20 +179,6 @@ def candidate_obs(config: Config, batch: Transition) -> PyTree:
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y, x]), here, there)
 
 
-def gap(config: Config, candidates: Candidates, q: Array, q_data: Array) -> Array:
-    """Soft maximum over the candidates' values minus the data's, before averaging. [E, B]
-
-    `q` `[E, M, B]` are values of the candidates, `q_data` `[E, B]` those of the batch's actions.
-    """
-    chex.assert_equal_shape([q[0], candidates.log_density])
-    if config.importance:
-        values = q - candidates.log_density[None]
-    else:
-        values = jnp.concatenate([q, q_data[:, None]], 1)
-    difference = conservative.log_sum_exp(values, config.softness) - q_data
-    return jnp.clip(difference, config.gap_min, config.gap_max)
-
-
 def excess(config: Config, gap: Array) -> Array:
     """The weighted penalty over what a Lagrange multiplier holds it at, elementwise."""
     if config.lagrange == "jaxcql":
@@ -213,14 +199,12 @@ def critic_loss(
     q_data = networks.critic.apply(params, batch.obs, batch.action)  # [E, B]
     loss, metrics = sac.td_loss(q_data, batch, target)
     q = networks.critic.apply(params, candidates.obs, candidates.action)  # [E, M, B]
-    gaps = jnp.stack(
-        [losses.mean(x, batch.weight) for x in gap(config, candidates, q, q_data)]
-    )  # [E]
-    if multiplier is None:
-        penalty = config.weight * gaps.sum()
-    else:
-        penalty = multiplier * excess(config, gaps).sum()
-    return loss + penalty, metrics | {"penalty": penalty, "gap": gaps.mean()}
+    log_density = candidates.log_density if config.importance else None
+    gaps = conservative.gap(q, q_data, log_density, config.softness)  # [E, B]
+    gap = losses.mean(jnp.clip(gaps, config.gap_min, config.gap_max), batch.weight)
+    each = config.weight * gap if multiplier is None else multiplier * excess(config, gap)
+    penalty = gaps.shape[0] * each
+    return loss + penalty, metrics | {"penalty": penalty, "gap": gap}
 
 
 def lagrange_multiplier(networks: Networks, params: Params) -> Array:
@@ -253,13 +237,25 @@ def cloning_loss(
     return loss, {"actor_loss": loss, "entropy": losses.mean(-log_prob, batch.weight)}
 
 
+def evaluate(
+    networks: Networks, config: Config, state: State, batch: Transition, key: Key
+) -> tuple[State, Metrics]:
+    """Move the critics, and the Lagrange multiplier where there is one."""
+    target = td_target(networks, config, state, batch, jax.random.fold_in(key, TARGET))
+    candidates = propose(networks, config, state.actor.params, batch, key)
+    old, optimizer = state.multiplier, networks.optimizer
+    price = None if old is None else lagrange_multiplier(networks, old.params)
+    args = networks, config, batch, target, candidates, price
+    critic, metrics = descend(optimizer, critic_loss, state.critic, *args)
+    state = state._replace(critic=critic)
+    if old is None:
+        return state, metrics
+    new, more = descend(optimizer, multiplier_loss, old, networks, config, metrics["gap"])
+    return state._replace(multiplier=new), metrics | more
+
+
 def improve(
-    networks: Networks,
-    config: Config,
-    state: State,
-    batch: Transition,
-    key: Key,
-    critic: Params,
+    networks: Networks, config: Config, state: State, batch: Transition, key: Key, critic: Params
 ) -> tuple[State, Metrics]:
     """SAC's step of actor, temperature and target, in the first `bc_steps` by cloning."""
     networks = networks._replace(optimizer=networks.actor_optimizer)
@@ -274,29 +270,42 @@ def update(
     networks: Networks, config: Config, state: State, batch: Transition, key: Key
 ) -> tuple[State, Metrics]:
     """One gradient step of everything, on `batch` `[B]`."""
-    target = td_target(networks, config, state, batch, jax.random.fold_in(key, TARGET))
-    candidates = propose(networks, config, state.actor.params, batch, key)
-    old, multiplier = state.critic.params, None
-    if state.multiplier is not None:
-        multiplier = lagrange_multiplier(networks, state.multiplier.params)
-    args = networks, config, batch, target, candidates, multiplier
-    critic, metrics = descend(networks.optimizer, critic_loss, state.critic, *args)
-    state = state._replace(critic=critic)
-    if state.multiplier is not None:
-        learned, more = descend(
-            networks.optimizer, multiplier_loss, state.multiplier, networks, config, metrics["gap"]
-        )
-        state, metrics = state._replace(multiplier=learned), metrics | more
-    seen = old if config.update_order == "jacobi" else critic.params
+    old = state
+    state, metrics = evaluate(networks, config, state, batch, key)
+    critic = (old if config.update_order == "jacobi" else state).critic.params
     key = jax.random.fold_in(key, ACTOR)
-    state, more = improve(networks, config, state, batch, key, seen)
+    state, more = improve(networks, config, state, batch, key, critic)
     return state, metrics | more
 
 
-def act(
-    networks: Networks, config: Config, state: State, obs: PyTree, key: Key | None = None
-) -> Array:
-    """Actions `[B, A]` in (-1, 1): the mode, or a sample where a key is given."""
-    del config
-    policy = networks.actor.apply(state.actor.params, obs)
-    return policy.mode() if key is None else policy.sample(key)
+def build(spec: Spec, config: Config) -> Networks:
+    """SAC's networks and the multiplier."""
+    actor, critic, temperature, _ = sac.build(spec, config)
+    return Networks(actor, critic, temperature, nets.Scalar(jnp.log(config.multiplier)))
+
+
+def make(spec: Spec, config: Config = Config(), networks: Networks | None = None) -> Agent:
+    """CQL for continuous actions.
+
+    Raises:
+      UserError: the task has discrete actions, or a setting is out of range.
+    """
+    if spec.discrete:
+        raise UserError(f"cql needs continuous actions; this task has {spec.num_actions} choices")
+    if config.backup == "min_of_max" and config.backup_entropy:
+        raise UserError("backup_entropy: needs backup sample or max_of_min, found min_of_max")
+    check_range("gamma", config.gamma, 0, 1)
+    check_range("tau", config.tau, 0, 1)
+    check_range("weight", config.weight, 0)
+    check_range("actions", config.actions, 1)
+    check_range("softness", config.softness, 1e-6)
+    networks = networks or build(spec, config)
+    networks = networks._replace(
+        optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),
+        actor_optimizer=optax.adam(config.actor_learning_rate, eps=config.adam_eps),
+    )
+    return Agent(
+        init=partial(init, networks, spec, config),
+        update=partial(update, networks, config),
+        act=partial(act, networks, config),
+    )

@@ -116,9 +116,7 @@ def weighted(
     return batch._replace(weight=weight), metrics
 
 
-def critic_target(
-    networks: Networks, config: Config, value: Params, batch: Transition
-) -> Array:
+def critic_target(networks: Networks, config: Config, value: Params, batch: Transition) -> Array:
     """r + gamma V(s'), with the value that is trained and no slow copy of it, Eq. 6. [B]"""
     chex.assert_equal_shape([batch.reward, batch.discount])
     next_value = networks.value.apply(value, batch.next_obs)

@@ -210,9 +210,7 @@ def update(
     return state, metrics | more
 
 
-def act(
-    networks: Networks, config: Config, state: State, obs: PyTree, key: Key | None = None
-) -> Array:
+def act(networks: Like, config: Like, state: Like, obs: PyTree, key: Key | None = None) -> Array:
     """Actions `[B, A]` in (-1, 1): the mode, or a sample where a key is given."""
     del config
     obs = moments.normalize(state.normalizer, obs)
@@ -220,7 +218,7 @@ def act(
     return policy.mode() if key is None else policy.sample(key)
 
 
-def build(spec: Spec, config: Config) -> Networks:
+def build(spec: Spec, config: Like) -> Networks:
     """The paper's networks: two hidden layers of ReLU in every one."""
     dtype, outputs = config.dtype, 2 * spec.action.shape[-1]
     actor = nets.MLP((*config.hidden, outputs), dtype=dtype)

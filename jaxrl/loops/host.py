@@ -44,7 +44,13 @@ def make(
     off_policy.check(config, blocks)
     env = HostEnv(env.id, num_seeds * config.envs)
     player = Player(agent, env, config, blocks, gamma)
-    return Loop(player.begin, partial(player.advance, n=1), player.advance, num_seeds)
+    return Loop(
+        begin=player.begin,
+        step=partial(player.advance, n=1),
+        advance=player.advance,
+        shapes=player.shapes,
+        seeds=num_seeds,
+    )
 
 
 class Player:
@@ -57,7 +63,8 @@ class Player:
         observe = partial(_observe, *args, gamma)
         self.first = jax.jit(partial(_first, *args))
         self.observe = jax.jit(lambda *x: _flat(*observe(*x)), donate_argnums=0)
-        self.names = _metric_names(observe, self.first, env.spec, config)
+        self.obs = np.zeros((config.envs, *env.spec.obs.shape), env.spec.obs.dtype)
+        self.names = _metric_names(observe, self.first, self.obs)
 
     def begin(self, keys: Key) -> tuple[Run, ...]:
         """Fresh agents, and environments reset with seeds drawn from their keys."""
@@ -65,6 +72,10 @@ class Player:
         obs = self.env.reset(np.concatenate([_env_seeds(key, self.envs) for key in keys]))
         runs = [self.first(key, part) for key, part in zip(keys, self._parts(obs), strict=True)]
         return self._suspended(runs, [-1] * len(runs))
+
+    def shapes(self, keys: Key) -> tuple[Run, ...]:
+        """What the runs hold on the device."""
+        return tuple(jax.eval_shape(self.first, key, self.obs) for key in _unstacked(keys))
 
     def advance(self, runs: tuple[Run, ...], keys: Key, n: int) -> tuple[tuple[Run, ...], Metrics]:
         """Play `n` iterations, or as many as there are until a number is not finite."""
@@ -195,11 +206,9 @@ def _flat(run: Run, metrics: Metrics) -> tuple[Run, Array]:
     return run, jnp.concatenate([run.env[1].reshape(-1).astype(float), numbers])
 
 
-def _metric_names(observe, first, spec: Spec, config: Config) -> list[str]:
+def _metric_names(observe, first, obs: np.ndarray) -> list[str]:
     """Names of the metrics in the order in which `_flat` lays them out."""
-    lead = (config.envs,)
-    obs = jax.tree.map(lambda s: jnp.zeros(lead + s.shape, s.dtype), spec.obs)
-    scalars = (jnp.zeros(lead),) * 3
-    packed, key = _pack((obs, *scalars, obs)), jax.random.key(0)
+    scalars = (np.zeros(len(obs)),) * 3
+    key = jax.random.key(0)
     run = jax.eval_shape(first, key, obs)
-    return sorted(jax.eval_shape(observe, run, packed, key)[1])
+    return sorted(jax.eval_shape(observe, run, _pack((obs, *scalars, obs)), key)[1])

@@ -33,6 +33,7 @@ class Loop(NamedTuple):
     begin: Callable[[Key], Run]
     step: Callable[[Run, Key], tuple[Run, Metrics]]
     advance: Callable[[Run, Key, int], tuple[Run, Metrics]]
+    shapes: Callable[[Key], Run]  # what `begin` would give, without giving it
     seeds: int = 0  # how many seeds it plays already; 0 is one, without an axis for it
 
 
@@ -44,7 +45,7 @@ def compiled(begin: Callable, step: Callable) -> Loop:
         run, metrics = jax.lax.scan(lambda run, _: step(run, key), run, None, length=n)
         return run, average(metrics)
 
-    return Loop(jax.jit(begin), step, advance)
+    return Loop(jax.jit(begin), step, advance, partial(jax.eval_shape, begin))
 
 
 def average(metrics: Metrics) -> Metrics:
@@ -89,15 +90,21 @@ def seeds(loop: Loop, n: int, how: parallel.How = "auto") -> Loop:
 
 
 def _mapped(loop: Loop, n: int) -> Loop:
-    def begin(keys):
-        return tuple(loop.begin(jax.random.clone(keys)[i]) for i in range(n))
+    def each_key(function, keys):
+        return tuple(function(jax.random.clone(keys)[i]) for i in range(n))
 
     def each(function, runs, keys, *args):
         pairs = [function(r, jax.random.clone(keys)[i], *args) for i, r in enumerate(runs)]
         runs, metrics = zip(*pairs, strict=True)
         return runs, jax.tree.map(lambda *x: jnp.stack(x), *metrics)
 
-    return Loop(begin, partial(each, loop.step), partial(each, loop.advance), n)
+    return Loop(
+        begin=partial(each_key, loop.begin),
+        step=partial(each, loop.step),
+        advance=partial(each, loop.advance),
+        shapes=partial(each_key, loop.shapes),
+        seeds=n,
+    )
 
 
 def _vmapped(loop: Loop) -> Loop:
@@ -138,7 +145,7 @@ def check_memory(loop: Loop, key: Key) -> None:
     Raises:
       UserError: states the bytes needed and the bytes there.
     """
-    shapes = jax.eval_shape(loop.begin, key)
+    shapes = loop.shapes(key)
     needed = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
     available = free_bytes()
     if needed > available:

@@ -15,6 +15,26 @@ def log_sum_exp(q: Array, temperature: float | Array = 1.0) -> Array:
     return temperature * jax.nn.logsumexp(full / temperature, axis=-2)
 
 
+def gap(
+    q: Array, q_data: Array, log_density: Array | None, temperature: float | Array = 1.0
+) -> Array:
+    """Soft maximum of Q over candidate actions, minus Q of the data's action. [E, B]
+
+    Args:
+      q: values of M candidates. [E, M, B]
+      q_data: values of the data's actions. [E, B]
+      log_density: of the candidates under what drew them, for an importance-weighted sum (the
+        authors' version 3); `None` adds the data's action to an unweighted one (version 2). [M, B]
+    """
+    chex.assert_equal_shape([q[:, 0], q_data])
+    if log_density is None:
+        values = jnp.concatenate([q, q_data[:, None]], 1)
+    else:
+        chex.assert_equal_shape([q[0], log_density])
+        values = q - jax.lax.stop_gradient(log_density)[None]
+    return log_sum_exp(values, temperature) - q_data
+
+
 def min_of_max(q: Array) -> Array:
     """min_i max_n q over critics i and actions n, `[E, N, B] -> [B]`: the authors' max backup."""
     chex.assert_rank(q, 3)

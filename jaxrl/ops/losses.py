@@ -15,7 +15,7 @@ def mean(x: Array, weight: Array | None = None) -> Array:
 
 
 def expectile(error: Array, tau: float | Array) -> Array:
-    """|tau - 1(u < 0)| u^2 per element, where the estimate is too low if u > 0; IQL, Eq. 5. [...]"""
+    """|tau - 1(u < 0)| u^2 per element for u = target - estimate; IQL, Eq. 5. [...]"""
     return jnp.where(error > 0, tau, 1 - tau) * jnp.square(error)
 
 
