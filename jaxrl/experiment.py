@@ -26,7 +26,7 @@ import numpy as np
 from jaxrl import checkpoint, loops, parallel, provenance, report, video
 from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError, check_range
-from jaxrl.loops import Loop, Run, host, off_policy
+from jaxrl.loops import Loop, Run, host, host_on_policy, off_policy, on_policy
 from jaxrl.types import Agent, Metrics, Policy, Spec, State
 
 C = TypeVar("C")
@@ -109,13 +109,16 @@ class Session:
                 yield from self._play(loop, saved)
 
     def _play(self, loop: Loop, saved: checkpoint.Checkpoints) -> Iterator[tuple[Run, Metrics]]:
-        each = steps_per_iteration(self.config)
+        each = self.config.loop.iteration_steps
         total, every = -(-self.config.steps // each), max(1, self.config.loop.report_every // each)
-        for run, metrics in loops.train(loop, self.keys, self.run, total, every):
+        playing = loops.train(loop, self.keys, self.run, total, every, lambda: self.terminated)
+        for run, metrics in playing:
             self._at(run)
             self._refuse_non_finite(run)
+            if self.terminated:
+                break
             yield run, metrics
-            if self.terminated or self._reached():
+            if self._reached():
                 break
             if saved.due():
                 saved.save(self.step, run)
@@ -138,7 +141,7 @@ class Session:
 
     def _at(self, run: Run) -> None:
         self.run = run
-        self.step = int(loops.step_of(run)) * steps_per_iteration(self.config)
+        self.step = int(loops.step_of(run)) * self.config.loop.iteration_steps
 
     def _reached(self) -> bool:
         goal = self.config.stop_at_return
@@ -150,7 +153,7 @@ class Session:
             return
         with checkpoint.Checkpoints(self.directory / "failed") as saved:
             saved.save(self.step, run)
-        first = min(at for at in failed if at >= 0) * steps_per_iteration(self.config)
+        first = min(at for at in failed if at >= 0) * self.config.loop.iteration_steps
         raise UserError(
             f"env {self.config.env}: a non-finite observation or reward at step {first}; "
             f"the state at step {self.step} is saved in {self.directory / 'failed'}"
@@ -198,11 +201,6 @@ def runs_of(run: Run | tuple[Run, ...]) -> tuple[Run, ...]:
     return (run,) if isinstance(run, Run) else run
 
 
-def steps_per_iteration(config: Any) -> int:
-    """What one iteration of the loop adds to `--steps`."""
-    return getattr(config.loop, "envs", 1) * getattr(config.loop, "unroll", 1)
-
-
 def directory_of(config: Any, algorithm: ModuleType) -> Path:
     """`--out`, or a directory named after the algorithm and the task."""
     name = f"{algorithm.__name__.rpartition('.')[2]}-{config.env}".replace("/", "-")
@@ -215,6 +213,14 @@ def off_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
     if isinstance(env, HostEnv):
         return host.make(*args, num_seeds=config.num_seeds)
     return off_policy.make(*args)
+
+
+def on_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
+    """The on-policy loop for an environment of either kind."""
+    args = (agent, env, config.loop, config.blocks, config.agent.gamma)
+    if isinstance(env, HostEnv):
+        return host_on_policy.make(*args, num_seeds=config.num_seeds)
+    return on_policy.make(*args)
 
 
 def compile_seconds() -> float:

@@ -108,6 +108,14 @@ def constrain(tree: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
     return jax.lax.with_sharding_constraint(tree, place(tree, mesh, rules))
 
 
+def place_data(data: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
+    """Move data that all seeds share: its blocks split, or a copy each where seeds are split."""
+    whole: Rules = ((r".*", P()),)
+    named = {"dataset": data}
+    placement = place(named, mesh, whole if rules is SEED_AXIS else rules)
+    return jax.device_put(named, placement)["dataset"]
+
+
 def batch_rules(batch: PyTree, mesh: Mesh, rules: Rules) -> Rules:
     """Where a batch is split: on its `[B]` axis, or on the seeds where those fill the mesh.
 

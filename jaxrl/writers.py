@@ -110,17 +110,26 @@ def _print_line(total: int, since: tuple[float, int], record: Record) -> None:
 
 
 def curve(directory: Path) -> Writer:
-    """Keeps `curve.png` at most a minute old, and current when closed."""
+    """Keeps `curve.png` at most a minute old, and current when closed.
+
+    Where it cannot be written the run goes on: it can be drawn again from `metrics.jsonl`.
+    """
     source, target = directory / "metrics.jsonl", directory / "curve.png"
     due = time.monotonic()
+
+    def redraw() -> None:
+        try:
+            draw(source, target)
+        except OSError as error:
+            print(f"curve not drawn: {error}", file=sys.stderr)
 
     def write(record: Record) -> None:
         nonlocal due
         if time.monotonic() >= due:
-            draw(source, target)
+            redraw()
             due = time.monotonic() + CURVE_SECONDS
 
-    return Writer(write, lambda: draw(source, target))
+    return Writer(write, redraw)
 
 
 def draw(source: Path, target: Path) -> None:

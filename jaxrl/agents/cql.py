@@ -35,8 +35,7 @@ from jaxrl.types import (
 )
 
 PROGRESS = "td_error"
-TARGET, ACTOR = sac.TARGET, sac.ACTOR  # names of the update's random draws
-UNIFORM, HERE, NEXT = range(2, 5)
+TARGET, ACTOR, UNIFORM, HERE, NEXT = range(5)  # random draws; the first two are SAC's
 
 act = bc.act  # the mode, or a sample
 
@@ -142,9 +141,8 @@ def td_target(
         value = conservative.min_of_max(q)
     else:
         value, best = conservative.max_of_min(q)
-        if config.backup_entropy:
-            entropy = -jnp.take_along_axis(log_prob, best[None], 0)[0]
-            value = value + sac.alpha(networks, state) * entropy
+        cost = sac.alpha(networks, state) * jnp.take_along_axis(log_prob, best[None], 0)[0]
+        value = value - cost if config.backup_entropy else value
     chex.assert_equal_shape([batch.reward, batch.discount, value])
     return config.reward_scale * batch.reward + config.gamma * batch.discount * value
 
@@ -161,26 +159,22 @@ def propose(
         policy = repeat(networks.actor.apply(actor, obs), n)
         return policy.sample_and_log_prob(jax.random.fold_in(key, name))
 
+    obs = repeat(batch.obs, n)
+    at_next = obs if config.next_actions_at == "obs" else repeat(batch.next_obs, n)
     here, log_here = draw(batch.obs, HERE)
     there, log_there = draw(batch.next_obs, NEXT)
     log_uniform = jnp.full((n, shape[0]), -shape[-1] * jnp.log(2.0), log_here.dtype)
     return Candidates(
-        obs=candidate_obs(config, batch),
+        obs=jax.tree.map(lambda x, y: jnp.concatenate([x, y, x]), obs, at_next),
         action=jnp.concatenate([uniform, there, here]),
         log_density=jnp.concatenate([log_uniform, log_there, log_here]),
     )
 
 
-def candidate_obs(config: Config, batch: Transition) -> PyTree:
-    """The observations at which the candidates are valued. [M, B, *obs_shape]"""
-    if config.next_actions_at == "obs":
-        return repeat(batch.obs, 3 * config.actions)
-    here, there = repeat((batch.obs, batch.next_obs), config.actions)
-    return jax.tree.map(lambda x, y: jnp.concatenate([x, y, x]), here, there)
-
-
 def excess(config: Config, gap: Array) -> Array:
-    """The weighted penalty over what a Lagrange multiplier holds it at, elementwise."""
+    """The weighted gap, over what a Lagrange multiplier holds it at where there is one."""
+    if config.lagrange == "off":
+        return config.weight * gap
     if config.lagrange == "jaxcql":
         return config.weight * (gap - config.threshold)
     return config.weight * gap - config.threshold
@@ -193,7 +187,7 @@ def critic_loss(
     batch: Transition,
     target: Array,
     candidates: Candidates,
-    multiplier: Array | None,
+    multiplier: Array,
 ) -> tuple[Array, Metrics]:
     """SAC's squared error plus the penalty, summed over the ensemble, Eq. 4."""
     q_data = networks.critic.apply(params, batch.obs, batch.action)  # [E, B]
@@ -202,13 +196,14 @@ def critic_loss(
     log_density = candidates.log_density if config.importance else None
     gaps = conservative.gap(q, q_data, log_density, config.softness)  # [E, B]
     gap = losses.mean(jnp.clip(gaps, config.gap_min, config.gap_max), batch.weight)
-    each = config.weight * gap if multiplier is None else multiplier * excess(config, gap)
-    penalty = gaps.shape[0] * each
+    penalty = gaps.shape[0] * multiplier * excess(config, gap)
     return loss + penalty, metrics | {"penalty": penalty, "gap": gap}
 
 
-def lagrange_multiplier(networks: Networks, params: Params) -> Array:
-    """The multiplier, at most 1e6. []"""
+def lagrange_multiplier(networks: Networks, params: Params | None) -> Array:
+    """The multiplier, at most 1e6, or 1 where there is none. []"""
+    if params is None:
+        return jnp.ones(())
     return jnp.clip(jnp.exp(networks.multiplier.apply(params)), 0, 1e6)
 
 
@@ -222,18 +217,13 @@ def multiplier_loss(
 
 
 def cloning_loss(
-    params: Params,
-    networks: Networks,
-    batch: Transition,
-    critic: Params,
-    temperature: Array,
-    key: Key,
+    params: Params, networks: Networks, batch: Transition, critic: Params, alpha: Array, key: Key
 ) -> tuple[Array, Metrics]:
     """E[alpha log pi(a'|s) - log pi(a|s)] for a of the data: SAC's loss without its critic."""
     del critic
     policy = networks.actor.apply(params, batch.obs)
     _, log_prob = policy.sample_and_log_prob(key)
-    loss = losses.mean(temperature * log_prob - policy.log_prob(batch.action), batch.weight)
+    loss = losses.mean(alpha * log_prob - policy.log_prob(batch.action), batch.weight)
     return loss, {"actor_loss": loss, "entropy": losses.mean(-log_prob, batch.weight)}
 
 
@@ -243,14 +233,14 @@ def evaluate(
     """Move the critics, and the Lagrange multiplier where there is one."""
     target = td_target(networks, config, state, batch, jax.random.fold_in(key, TARGET))
     candidates = propose(networks, config, state.actor.params, batch, key)
-    old, optimizer = state.multiplier, networks.optimizer
-    price = None if old is None else lagrange_multiplier(networks, old.params)
+    old = state.multiplier
+    price = lagrange_multiplier(networks, old and old.params)
     args = networks, config, batch, target, candidates, price
-    critic, metrics = descend(optimizer, critic_loss, state.critic, *args)
+    critic, metrics = descend(networks.optimizer, critic_loss, state.critic, *args)
     state = state._replace(critic=critic)
     if old is None:
         return state, metrics
-    new, more = descend(optimizer, multiplier_loss, old, networks, config, metrics["gap"])
+    new, more = descend(networks.optimizer, multiplier_loss, old, networks, config, metrics["gap"])
     return state._replace(multiplier=new), metrics | more
 
 
@@ -270,11 +260,10 @@ def update(
     networks: Networks, config: Config, state: State, batch: Transition, key: Key
 ) -> tuple[State, Metrics]:
     """One gradient step of everything, on `batch` `[B]`."""
-    old = state
-    state, metrics = evaluate(networks, config, state, batch, key)
-    critic = (old if config.update_order == "jacobi" else state).critic.params
+    new, metrics = evaluate(networks, config, state, batch, key)
+    critic = (state if config.update_order == "jacobi" else new).critic.params
     key = jax.random.fold_in(key, ACTOR)
-    state, more = improve(networks, config, state, batch, key, critic)
+    state, more = improve(networks, config, new, batch, key, critic)
     return state, metrics | more
 
 

@@ -139,8 +139,9 @@ def soft_target(
     key_action, key_return = jax.random.split(key)
     policy = networks.actor.apply(state.target_actor, batch.next_obs)
     action, log_prob = policy.sample_and_log_prob(key_action)
-    values = networks.critic.apply(state.target_critic, batch.next_obs, action)
-    mean, std = distributional.lowest(*values)
+    mean, std = distributional.lowest(
+        *networks.critic.apply(state.target_critic, batch.next_obs, action)
+    )
     noise = jax.random.normal(key_return, mean.shape, mean.dtype).clip(-REACH, REACH)
     temperature = sac.alpha(networks, state)
 
@@ -202,12 +203,9 @@ def improve(
     new, old = (actor.params, critic.params), (state.target_actor, state.target_critic)
     target_actor, target_critic = optax.incremental_update(new, old, config.tau)
     state = state._replace(actor=actor, target_actor=target_actor, target_critic=target_critic)
-    if not config.learn_temperature:
-        return state
     excess = metrics["entropy"] - config.target_entropy * batch.action.shape[-1]
-    loss, optimizer = sac.temperature_loss, networks.temperature_optimizer
-    temperature, _ = descend(optimizer, loss, state.temperature, networks, config, excess)
-    return state._replace(temperature=temperature)
+    networks = networks._replace(optimizer=networks.temperature_optimizer)
+    return sac.adapt(networks, config, state, excess)[0]
 
 
 def update(
@@ -233,7 +231,7 @@ def update(
         *(state, critic, batch, jax.random.fold_in(key, ACTOR)),
     )
     state = state._replace(step=state.step + 1, critic=critic, spread=more.pop("spread"))
-    if config.normalize_obs:
+    if state.normalizer is not None:
         state = state._replace(normalizer=moments.update(state.normalizer, raw))
     return state, metrics | more
 
@@ -269,12 +267,11 @@ def build(spec: Spec, config: Config) -> Networks:
     """The authors' networks: three hidden layers of GELU in every one; policy std below e^0.5."""
     gelu = partial(jax.nn.gelu, approximate=False)
     mlp = partial(nets.MLP, activation=gelu, dtype=config.dtype)
-    see, judge = nets.encoder(spec, config.actor_keys), nets.encoder(spec, config.critic_keys)
     actor = mlp((*config.hidden, 2 * spec.action.shape[-1]))
-    critic = nets.Critic(judge, partial(mlp, (*config.hidden, 2)), 2 if config.twin else 1)
+    encode, critic = nets.encoder(spec, config.critic_keys), partial(mlp, (*config.hidden, 2))
     return Networks(
-        actor=nets.TanhGaussianActor(see, actor, log_std_max=0.5),
-        critic=nets.GaussianCritic(critic),
+        actor=nets.TanhGaussianActor(nets.encoder(spec, config.actor_keys), actor, log_std_max=0.5),
+        critic=nets.GaussianCritic(nets.Critic(encode, critic, 2 if config.twin else 1)),
         temperature=nets.Scalar(jnp.log(config.temperature)),
     )
 
@@ -287,13 +284,9 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     """
     if spec.discrete:
         raise UserError(f"dsac needs continuous actions; this task has {spec.num_actions} choices")
-    for name, low, high in (
-        ("gamma", 0, 1),
-        ("tau", 0, 1),
-        ("delay", 1, 1e6),
-        ("td_bound", 0, 1e6),
-    ):
-        check_range(name, getattr(config, name), low, high)
+    check_range("gamma", config.gamma, 0, 1)
+    check_range("tau", config.tau, 0, 1)
+    check_range("delay", config.delay, 1)
     networks = networks or build(spec, config)
     networks = networks._replace(
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),

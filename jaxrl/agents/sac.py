@@ -81,11 +81,12 @@ class Networks(NamedTuple):
     optimizer: optax.GradientTransformation | None = None
 
 
-def init(networks: Networks, spec: Spec, config: Config, key: Key) -> State:
+def init(networks: Networks, spec: Spec, config: Like, key: Key) -> State:
     """The first state."""
     obs, action = nets.dummy(spec)
     key_actor, key_critic, key_temperature = jax.random.split(key, 3)
-    critic = networks.critic.init(key_critic, obs, action)
+    inputs = (obs,) if spec.discrete else (obs, action)
+    critic = networks.critic.init(key_critic, *inputs)
     return State(
         step=jnp.int32(0),
         actor=learner(networks.optimizer, networks.actor.init(key_actor, obs)),
@@ -181,13 +182,19 @@ def improve(
         actor=actor,
         target=optax.incremental_update(state.critic.params, state.target, config.tau),
     )
-    if not config.learn_temperature:
-        return state, metrics
     excess = metrics["entropy"] - config.target_entropy * batch.action.shape[-1]
-    temperature, more = descend(
-        networks.optimizer, temperature_loss, state.temperature, networks, config, excess
+    state, more = adapt(networks, config, state, excess)
+    return state, metrics | more
+
+
+def adapt(networks: Like, config: Like, state: Like, excess_entropy: Array) -> tuple[Any, Metrics]:
+    """Move the temperature, where it is learned."""
+    if not config.learn_temperature:
+        return state, {}
+    temperature, metrics = descend(
+        networks.optimizer, temperature_loss, state.temperature, networks, config, excess_entropy
     )
-    return state._replace(temperature=temperature), metrics | more
+    return state._replace(temperature=temperature), metrics
 
 
 def update(

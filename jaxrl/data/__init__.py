@@ -1,1 +1,1 @@
-"""Experience: the replay ring of online agents."""
+"""Experience: the replay ring of online agents, and datasets for offline ones."""

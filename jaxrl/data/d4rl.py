@@ -37,7 +37,8 @@ REFERENCES = {
     "maze2d-medium-dense": Reference(44.264742, 297.4552547777125),
     "maze2d-large-dense": Reference(30.569041, 303.4857382709002),
 }
-LOCOMOTION_TIME_LIMIT = 1000  # steps, of HalfCheetah, Hopper, Walker2d and Ant
+LOCOMOTION = ("halfcheetah", "hopper", "walker2d", "ant-")  # and how file names begin
+LOCOMOTION_TIME_LIMIT = 1000  # steps
 
 
 def reference(name: str) -> Reference:

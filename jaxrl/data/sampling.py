@@ -59,7 +59,7 @@ def linear_fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _softmax(dataset: Dataset, score: np.ndarray, temperature: float) -> np.ndarray:
     check_range("temperature", temperature, 1e-6)
-    spread = np.ptp(score)
-    scaled = (score - score.max()) / spread if spread > 0 else np.zeros_like(score)
+    spread, noise = np.ptp(score), 1e-9 * np.abs(returns(dataset)).max()  # what rounding leaves
+    scaled = (score - score.max()) / spread if spread > noise else np.zeros_like(score)
     p = per_transition(dataset, np.exp(scaled / temperature))
     return p / p.sum()

@@ -45,12 +45,9 @@ def obs_statistics(dataset: Dataset, eps: float = 1e-3) -> Statistics:
         std = rows.std((0, 1), np.float64, where=_expand(acted, rows))
         return jnp.asarray(mean, x.dtype), jnp.asarray(std + eps, x.dtype)
 
-    leaves, structure = jax.tree.flatten(dataset.steps.obs)
-    pairs = [leaf(x) for x in leaves]
-    return Statistics(
-        structure.unflatten([mean for mean, _ in pairs]),
-        structure.unflatten([std for _, std in pairs]),
-    )
+    pairs = jax.tree.map(leaf, dataset.steps.obs)
+    obs, pair = jax.tree.structure(dataset.steps.obs), jax.tree.structure((0, 0))
+    return Statistics(*jax.tree.transpose(obs, pair, pairs))
 
 
 def _expand(mask: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -73,7 +73,8 @@ def auto_reset(
         discount = 1 - terminal.astype(reward.dtype)
         return TimeStep(new_state, obs, reward, discount, next_obs, last)
 
-    def draw(states: list[Timed], path: Any) -> Any:
-        return render([state.inner for state in states], path)
+    return Env(spec, lambda key: start(reset, key), step, render and _untimed(render))
 
-    return Env(spec, lambda key: start(reset, key), step, draw if render else None)
+
+def _untimed(render: Render) -> Render:
+    return lambda states, path: render([state.inner for state in states], path)

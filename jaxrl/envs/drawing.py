@@ -1,5 +1,6 @@
 """Small GIFs with pillow alone: no display, no GL, no video encoder."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def save_gif(frames: list, path: str | Path, fps: float) -> Path:
     `fps` is the speed of the simulation: where that is beyond 50 frames a second, which viewers
     do not play, frames are skipped so that time still runs as it did.
     """
-    stride = max(1, round(fps / MAX_FPS))
+    stride = math.ceil(fps / MAX_FPS - 1e-6)
     frames = frames[::stride][:MAX_FRAMES]
     path = Path(f"{path}.gif")
     path.parent.mkdir(parents=True, exist_ok=True)

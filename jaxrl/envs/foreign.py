@@ -66,9 +66,10 @@ def pooled(reset: Reset, size: int = POOL) -> Reset:
 
     @functools.cache
     def pool() -> PyTree:
-        with jax.ensure_compile_time_eval():
-            keys = jax.random.split(jax.random.key(0), size)
-            return jax.device_get(jax.jit(jax.vmap(reset))(keys))
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
+        compiled = jax.jit(jax.vmap(reset)).lower(keys).compile()
+        with jax.ensure_compile_time_eval():  # compiling in here would take three times as long
+            return jax.device_get(compiled(jax.random.split(jax.random.key(0), size)))
 
     def draw(key: Key) -> tuple[PyTree, PyTree]:
         row = jax.random.randint(key, (), 0, size)

@@ -83,7 +83,7 @@ class HostEnv:
         next_obs, reward, terminated, truncated = map(np.stack, zip(*steps, strict=True))
         last = terminated | truncated
         obs = next_obs.copy()
-        for i in np.flatnonzero(last):
+        for i in np.flatnonzero(last).tolist():
             obs[i] = self._restart(i)
         discount = 1 - terminated.astype(np.float32)
         return HostStep(obs, reward.astype(np.float32), discount, next_obs, last)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl.envs.base import Env, auto_reset
 from jaxrl.envs.foreign import check_bounded, foreign, shapes, to_box
-from jaxrl.errors import require, unknown_name
+from jaxrl.errors import UserError, require, unknown_name
 from jaxrl.types import Array, Key, PyTree, Spec
 
 
@@ -18,10 +18,10 @@ def make(name: str) -> Env:
     Episodes end where the task does, or, with discount 1, after `max_steps_in_episode`. Resets
     are exact. Integer observations become floats, and those of a discrete space one-hot vectors.
     """
-    library = _library(name)
+    library = require("gymnax", "gymnax", f"env gymnax/{name}")
     if name not in library.registered_envs:
         raise unknown_name("env gymnax/", name, library.registered_envs)
-    env, params = library.make(name)
+    env, params = _load(library, name)
     action_spec, num_actions, to_action = _actions(name, env.action_space(params))
     observations = env.observation_space(params)
 
@@ -38,8 +38,11 @@ def make(name: str) -> Env:
     return auto_reset(spec, reset, dynamics, int(params.max_steps_in_episode))
 
 
-def _library(name: str) -> ModuleType:
-    return require("gymnax", "gymnax", f"env gymnax/{name}")
+def _load(library: ModuleType, name: str) -> tuple[Any, Any]:
+    try:
+        return library.make(name)
+    except OSError as error:  # MNISTBandit downloads its images
+        raise UserError(f"env gymnax/{name}: failed to load its data: {error}") from error
 
 
 def _actions(name: str, space: Any) -> tuple[jax.ShapeDtypeStruct, int | None, Any]:

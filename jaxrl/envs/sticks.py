@@ -15,43 +15,52 @@ DEPTH = np.array([0.35, 0.35])  # where the y axis points on screen: a cabinet p
 def render(model: Any, poses: Sequence, path: str | Path, fps: float) -> Path:
     """Write `poses`, joint positions `[nq]` of an `MjModel`, to `path` with the suffix `.gif`.
 
-    The view is from the side, y pointing up and away, and follows the body along x and y.
+    The view is from the side, the y axis pointing away and up; it follows the body along x and y,
+    and is as wide as the first pose needs.
     """
     import mujoco
 
     data = mujoco.MjData(model)
-    frames = []
+    frames, scene = [], None
     for pose in poses:
         data.qpos[:] = np.asarray(pose)
         mujoco.mj_kinematics(model, data)
-        frames.append(_frame(model, data))
+        lines, radii = _bones(model, data)
+        scene = scene or _scene(lines)
+        frames.append(_frame(lines, radii, *scene))
     return drawing.save_gif(frames, path, fps)
 
 
-def _frame(model: Any, data: Any) -> Any:
-    image, draw = drawing.canvas(WIDTH, HEIGHT)
-    moving = np.flatnonzero(model.geom_bodyid != 0)
-    eye = data.geom_xpos[moving].mean(0) * [1, 1, 0] + model.stat.center * [0, 0, 1]
-    scale = HEIGHT / 3 / model.stat.extent * 1.5
-    _ground(draw, eye, scale)
-    for geom in moving:
-        ends = _project(_axis(model, data, geom), eye, scale)
-        width = max(2, int(2 * model.geom_size[geom, 0] * scale))
-        draw.line([tuple(end) for end in ends], fill=drawing.BODY, width=width)
-        for x, y in ends:
-            radius = width / 2
-            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=drawing.BODY)
-    return image
-
-
-def _axis(model: Any, data: Any, geom: int) -> np.ndarray:
-    """End points `[2, 3]` of a capsule or cylinder; one point, twice, of anything else."""
+def _bones(model: Any, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """End points `[g, 2, 3]` and radii `[g]` of all that moves; only long shapes have length."""
     import mujoco
 
-    long = (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
-    half = model.geom_size[geom, 1] if model.geom_type[geom] in long else 0.0
-    direction = data.geom_xmat[geom].reshape(3, 3)[:, 2] * half
-    return data.geom_xpos[geom] + np.outer([-1, 1], direction)
+    moving = model.geom_bodyid != 0
+    capsule, cylinder = mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER
+    long = np.isin(model.geom_type[moving], [int(capsule), int(cylinder)])
+    half = np.where(long, model.geom_size[moving, 1], 0.0)
+    axis = data.geom_xmat[moving].reshape(-1, 3, 3)[:, :, 2] * half[:, None]
+    centre = data.geom_xpos[moving]
+    return np.stack([centre - axis, centre + axis], axis=1), model.geom_size[moving, 0]
+
+
+def _scene(lines: np.ndarray) -> tuple[float, float]:
+    """Height of the eye in metres, and pixels to the metre."""
+    height = lines[..., 2].mean()
+    reach = np.abs(lines - lines.mean((0, 1))).max()
+    return height, 0.3 * HEIGHT / max(reach, 1e-3)
+
+
+def _frame(lines: np.ndarray, radii: np.ndarray, height: float, scale: float) -> Any:
+    image, draw = drawing.canvas(WIDTH, HEIGHT)
+    eye = lines.mean((0, 1)) * [1, 1, 0] + [0, 0, height]
+    _ground(draw, eye, scale)
+    for ends, radius in zip(lines, radii * scale, strict=True):
+        pixels = [tuple(end) for end in _project(ends, eye, scale)]
+        draw.line(pixels, fill=drawing.BODY, width=max(2, int(2 * radius)))
+        for x, y in pixels:
+            draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=drawing.BODY)
+    return image
 
 
 def _project(points: np.ndarray, eye: np.ndarray, scale: float) -> np.ndarray:

@@ -6,12 +6,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.envs.base import Env
+from jaxrl.errors import UserError
 from jaxrl.ops import moments
 from jaxrl.types import Array, Transition
 
 
 def squash(env: Env) -> Env:
-    """The environment of actions before tanh, for agents whose `act` returns those."""
+    """The environment of actions before tanh, for agents whose `act` returns those.
+
+    Raises:
+      UserError: the environment runs on the host, where actions are clipped.
+    """
+    if not isinstance(env, Env):
+        found = type(env).__name__
+        raise UserError(f"squash: found {found}, expected an environment on the device (Env)")
     return env._replace(step=lambda state, action, key: env.step(state, jnp.tanh(action), key))
 
 

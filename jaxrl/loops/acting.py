@@ -13,7 +13,7 @@ from jaxrl.envs.base import Env, TimeStep
 from jaxrl.errors import UserError
 from jaxrl.types import Array, Key, PyTree, Spec, Transition
 
-MOST_BLOCKS = 8
+INIT, RESET, STEP, ACT, ENV, LEARN, SAMPLE = range(7)  # names of a run's random draws
 
 
 class Acting(NamedTuple):

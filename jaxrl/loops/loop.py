@@ -13,6 +13,8 @@ from jaxrl import parallel
 from jaxrl.errors import UserError
 from jaxrl.types import Array, Key, Metrics, PyTree
 
+STRETCH = 1_000  # iterations between two looks at whether to stop; seconds, on any device
+
 
 class Run(NamedTuple):
     """All that a checkpoint needs. Keys are not in it: they follow from the seed and `step`."""
@@ -27,25 +29,31 @@ class Loop(NamedTuple):
     """Two pure functions, and the way to play many iterations at once.
 
     `step` is one iteration and derives its randomness from `fold_in(key, run.step)`; `advance`
-    plays `n` of them, donates the run and averages metrics over updates.
+    plays `n` of them, donates the run and averages metrics over updates. `data` is what every
+    iteration reads and none changes, such as a dataset: `step(run, key, *data)`.
     """
 
     begin: Callable[[Key], Run]
-    step: Callable[[Run, Key], tuple[Run, Metrics]]
+    step: Callable[..., tuple[Run, Metrics]]
     advance: Callable[[Run, Key, int], tuple[Run, Metrics]]
     shapes: Callable[[Key], Run]  # what `begin` would give, without giving it
     seeds: int = 0  # how many seeds it plays already; 0 is one, without an axis for it
+    data: tuple[PyTree, ...] = ()
 
 
-def compiled(begin: Callable, step: Callable) -> Loop:
-    """A loop on the device: `advance` is one `jit` of a `scan`."""
+def compiled(begin: Callable, step: Callable, *data: PyTree) -> Loop:
+    """A loop on the device: `advance` is one `jit` of a `scan`.
+
+    `data` are arguments of the program, since it would hold its constants a second time.
+    """
 
     @partial(jax.jit, static_argnums=2, donate_argnums=0)
-    def advance(run: Run, key: Key, n: int) -> tuple[Run, Metrics]:
-        run, metrics = jax.lax.scan(lambda run, _: step(run, key), run, None, length=n)
+    def advance(run: Run, key: Key, n: int, data: tuple = ()) -> tuple[Run, Metrics]:
+        run, metrics = jax.lax.scan(lambda run, _: step(run, key, *data), run, None, length=n)
         return run, average(metrics)
 
-    return Loop(jax.jit(begin), step, advance, partial(jax.eval_shape, begin))
+    bound = partial(advance, data=data) if data else advance
+    return Loop(jax.jit(begin), step, bound, partial(jax.eval_shape, begin), data=data)
 
 
 def average(metrics: Metrics) -> Metrics:
@@ -60,15 +68,26 @@ def average(metrics: Metrics) -> Metrics:
 
 
 def train(
-    loop: Loop, key: Key, run: Run, iterations: int, report_every: int
+    loop: Loop,
+    key: Key,
+    run: Run,
+    iterations: int,
+    report_every: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Run, Metrics]]:
-    """Play until `iterations` are done in all, yielding every `report_every` of them."""
+    """Play until `iterations` are done in all, yielding every `report_every` of them.
+
+    `stop` is asked every `STRETCH` iterations; once it is true, the run so far comes last.
+    """
     done = int(step_of(run))
-    while done < iterations:
-        n = min(report_every - done % report_every, iterations - done)
-        run, metrics = loop.advance(run, jax.random.clone(key), n)
-        done += n
-        yield run, metrics
+    while done < iterations and not stop():
+        end, parts = min(done - done % report_every + report_every, iterations), []
+        while done < end and not stop():
+            n = min(STRETCH - done % STRETCH, end - done)
+            run, metrics = loop.advance(run, jax.random.clone(key), n)
+            done += n
+            parts.append(jax.block_until_ready(metrics))
+        yield run, average(jax.tree.map(lambda *x: jnp.stack(x), *parts))
 
 
 def step_of(run: Run | tuple[Run, ...]) -> Array:
@@ -104,6 +123,7 @@ def _mapped(loop: Loop, n: int) -> Loop:
         advance=partial(each, loop.advance),
         shapes=partial(each_key, loop.shapes),
         seeds=n,
+        data=loop.data,
     )
 
 
@@ -113,11 +133,11 @@ def _vmapped(loop: Loop) -> Loop:
         state = run.state._replace(step=run.state.step[0])
         return run._replace(state=state, step=run.step[0])
 
-    def step(run, keys):
-        axes = parallel.seed_axes(run)
-        return jax.vmap(loop.step, (axes, 0), (axes, 0))(run, keys)
+    def step(run, keys, *data):
+        axes, shared = parallel.seed_axes(run), (None,) * len(data)
+        return jax.vmap(loop.step, (axes, 0, *shared), (axes, 0))(run, keys, *data)
 
-    return compiled(begin, step)
+    return compiled(begin, step, *loop.data)
 
 
 def shard(loop: Loop, mesh: Mesh, rules: parallel.Rules = parallel.DEFAULT_RULES) -> Loop:
@@ -132,11 +152,11 @@ def shard(loop: Loop, mesh: Mesh, rules: parallel.Rules = parallel.DEFAULT_RULES
     def begin(key):
         return parallel.constrain(loop.begin(key), mesh, rules)
 
-    def step(run, key):
-        run, metrics = loop.step(parallel.constrain(run, mesh, rules), key)
+    def step(run, key, *data):
+        run, metrics = loop.step(parallel.constrain(run, mesh, rules), key, *data)
         return parallel.constrain(run, mesh, rules), metrics
 
-    return compiled(begin, step)
+    return compiled(begin, step, *parallel.place_data(loop.data, mesh, rules))
 
 
 def check_memory(loop: Loop, key: Key) -> None:

@@ -11,10 +11,9 @@ from jaxrl.data import replay
 from jaxrl.envs.base import Env
 from jaxrl.errors import UserError, check_range
 from jaxrl.loops import acting
+from jaxrl.loops.acting import ACT, ENV, INIT, LEARN, RESET, SAMPLE, STEP
 from jaxrl.loops.loop import Loop, Run, compiled
 from jaxrl.types import Agent, Array, Key, Metrics, PyTree, Spec
-
-INIT, RESET, STEP, ACT, ENV, LEARN, SAMPLE = range(7)  # names of a run's random draws
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,11 @@ class Config:
     updates_per_step: float = 1.0  # updates per environment step, any ratio
     n_step: int = 1  # rewards summed per sampled transition
     report_every: int = 1_000  # environment steps between reports
+
+    @property
+    def iteration_steps(self) -> int:
+        """Environment steps per iteration."""
+        return self.envs
 
 
 def check(config: Config, blocks: int) -> None:

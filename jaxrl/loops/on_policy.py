@@ -12,10 +12,9 @@ from jaxrl.envs import wrappers
 from jaxrl.envs.base import Env
 from jaxrl.errors import check_range
 from jaxrl.loops import acting
+from jaxrl.loops.acting import ACT, ENV, INIT, LEARN, RESET, STEP
 from jaxrl.loops.loop import Loop, Run, compiled
 from jaxrl.types import Agent, Array, Key, Metrics, Policy, PyTree, State, Transition
-
-INIT, RESET, STEP, ACT, ENV, LEARN = range(6)  # names of a run's random draws
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,11 @@ class Config:
     normalize_reward: bool = False  # by the running deviation of discounted returns
     report_every: int = 20_480  # environment steps between reports
 
+    @property
+    def iteration_steps(self) -> int:
+        """Environment steps per iteration."""
+        return self.envs * self.steps
+
 
 class Playing(NamedTuple):
     """Environments and the policy's memory between two steps."""
@@ -36,6 +40,11 @@ class Playing(NamedTuple):
     reward: Array  # [N], of the last step, as the environment gave it
     last: Array  # [N] bool
     scale: wrappers.RewardScale | None
+
+    @property
+    def failed_at(self) -> Array:
+        """Iteration of the first non-finite number, -1 if none. []"""
+        return self.acting.failed_at
 
 
 def check(config: Config, blocks: int) -> None:

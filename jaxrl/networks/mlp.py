@@ -50,9 +50,10 @@ def dummy(spec: Spec) -> tuple[PyTree, Array]:
 class MLP(nn.Module):
     """Dense layers; the last one is linear unless `activate_final`.
 
-    `dtype` is what is computed in (`None`: the widest of inputs and parameters); parameters are
-    kept in JAX's default float type. `dropout` is the share of hidden units to drop, where `apply`
-    is given `rngs={"dropout": key}` and nowhere else.
+    `dtype` is what hidden layers compute in (`None`: the widest of inputs and parameters); outputs
+    have the widest, since differences of values need it. Parameters are kept in JAX's default
+    float type. `dropout` is the share of hidden units to drop, where `apply` is given
+    `rngs={"dropout": key}` and nowhere else.
     """
 
     sizes: Sequence[int]
@@ -68,7 +69,8 @@ class MLP(nn.Module):
         for i, size in enumerate(self.sizes):
             final = i == len(self.sizes) - 1
             init = self.final_init if final and self.final_init else self.kernel_init
-            x = nn.Dense(size, kernel_init=init, dtype=self.dtype, param_dtype=float)(x)
+            dtype = None if final and not self.activate_final else self.dtype
+            x = nn.Dense(size, kernel_init=init, dtype=dtype, param_dtype=float)(x)
             if not final or self.activate_final:
                 x = self.drop(self.activation(x))
         return x
@@ -84,7 +86,7 @@ class MLP(nn.Module):
 class Scalar(nn.Module):
     """One learned number, such as a log-temperature."""
 
-    value: float = 0.0
+    value: float | Array = 0.0
 
     @nn.compact
     def __call__(self) -> Array:

@@ -25,7 +25,9 @@ def advantage_weight(advantage: Array, beta: float | Array, cap: float | Array) 
     `beta` is an inverse temperature: 0 weighs all alike. At least float32; never overflows.
     """
     full = advantage.astype(jnp.promote_types(advantage.dtype, jnp.float32))
-    return jax.lax.stop_gradient(jnp.exp(jnp.minimum(beta * full, jnp.log(cap))))
+    power, bound = beta * full, jnp.log(cap)
+    weight = jnp.where(power < bound, jnp.exp(jnp.minimum(power, bound)), cap)
+    return jax.lax.stop_gradient(weight)
 
 
 def standardize(x: Array, weight: Array | None = None) -> Array:

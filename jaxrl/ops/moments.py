@@ -33,9 +33,10 @@ def update(moments: Moments, batch: PyTree) -> Moments:
     count = moments.count + n
 
     def merge(old_mean: Array, old_squares: Array, x: Array) -> tuple[Array, Array]:
-        flat = x.reshape((-1, *old_mean.shape)).astype(old_mean.dtype)
-        new_mean = flat.mean(0)
-        squares = jnp.square(flat - new_mean[None]).sum(0)
+        lead = tuple(range(x.ndim - old_mean.ndim))  # not flattened, as they may be sharded
+        x = x.astype(old_mean.dtype)
+        new_mean = x.mean(lead)
+        squares = jnp.square(x - jnp.expand_dims(new_mean, lead)).sum(lead)
         delta = new_mean - old_mean
         mean = old_mean + delta * (n / count)
         return mean, old_squares + squares + jnp.square(delta) * (moments.count * n / count)

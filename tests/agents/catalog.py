@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents import sac
+from jaxrl.agents import bc, cql, iql, sac, td3_bc
 from jaxrl.types import Agent, Key, PyTree, Spec, Transition
 
 Change = Callable[[Any], Any]  # of a config
 
-WIDE = partial(dataclasses.replace, hidden=(128, 128))  # eight shards of 16 rows, the least split
+HIDDEN = (128, 128)  # eight shards of 16 rows, the least that is split
 CALM = partial(dataclasses.replace, adam_eps=1e-3)  # so that rounding is not amplified
 BATCH = 16
 
@@ -24,8 +24,7 @@ def normal(key: Key, spec: PyTree, shape: tuple[int, ...]) -> PyTree:
     leaves, structure = jax.tree.flatten(spec)
     keys = jax.random.split(key, len(leaves))
     noise = [
-        jax.random.normal(k, (*shape, *s.shape), s.dtype)
-        for k, s in zip(keys, leaves, strict=True)
+        jax.random.normal(k, (*shape, *s.shape), s.dtype) for k, s in zip(keys, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, noise)
 
@@ -56,7 +55,7 @@ rollouts = partial(transitions, shape=(8, BATCH))  # `[T, B]`, for on-policy age
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """An agent with small networks, and batches that it can learn from.
+    """An agent with networks just large enough to be split, and batches that it can learn from.
 
     The first case of an agent is held to every promise; a `variant` of it to those that its
     setting could break, so that the suite stays quick.
@@ -67,8 +66,7 @@ class Case:
     spec: Spec
     config: Any
     batch: Callable[[Spec, Key], PyTree] = transitions
-    wide: Change = WIDE  # makes the networks large enough to be split
-    calm: Change = CALM  # makes two orders of summation agree
+    calm: Change = CALM
     variant: bool = False
 
     def make(self, change: Change | None = None) -> Agent:
@@ -86,7 +84,13 @@ PRIVILEGED = Spec(
     FLAT.action,
 )
 
-SAC = sac.Config(hidden=(32, 32), learning_rate=1e-3)
+SAC = sac.Config(hidden=HIDDEN, learning_rate=1e-3)
+SMALL = {"hidden": HIDDEN, "learning_rate": 1e-3}
+BC = bc.Config(**SMALL)
+TD3_BC = td3_bc.Config(**SMALL)
+IQL = iql.Config(**SMALL)
+CQL = cql.Config(**SMALL, actor_learning_rate=1e-3, actions=4)
+CQL_OPTIONS = {"lagrange": "jaxcql", "backup": "max_of_min", "backup_entropy": True, "bc_steps": 2}
 CASES = (
     Case("sac", sac, FLAT, SAC),
     Case("sac_normalized", sac, FLAT, dataclasses.replace(SAC, normalize_obs=True), variant=True),
@@ -102,6 +106,25 @@ CASES = (
         sac,
         PRIVILEGED,
         dataclasses.replace(SAC, actor_keys=("seen",)),
+        variant=True,
+    ),
+    Case("bc", bc, FLAT, BC),
+    Case(
+        "bc_deterministic",
+        bc,
+        FLAT,
+        dataclasses.replace(BC, policy="deterministic"),
+        variant=True,
+    ),
+    Case("td3_bc", td3_bc, FLAT, TD3_BC),
+    Case("cql", cql, FLAT, CQL),
+    Case("cql_lagrange", cql, FLAT, dataclasses.replace(CQL, **CQL_OPTIONS), variant=True),
+    Case("iql", iql, FLAT, IQL),
+    Case(
+        "iql_dropout",
+        iql,
+        FLAT,
+        dataclasses.replace(IQL, dropout=0.1, decay_steps=100),
         variant=True,
     ),
 )

@@ -1,10 +1,11 @@
-"""The metrics of two updates of every agent, kept as numbers: `python -m tests.golden.regenerate`."""
+"""Metrics of two updates of every agent, kept as numbers: `python -m tests.golden.regenerate`."""
 
 import json
 from pathlib import Path
 
 import jax
 
+from jaxrl.types import Agent
 from tests.agents.catalog import CASES, Case
 
 HERE = Path(__file__).parent
@@ -15,12 +16,11 @@ def path_of(case: Case) -> Path:
     return HERE / f"{case.name}.json"
 
 
-def metrics_of(case: Case) -> dict[str, float]:
+def metrics_of(case: Case, agent: Agent) -> dict[str, float]:
     """Metrics of the first two updates, float32 on CPU; the second sees what the first changed."""
-    agent = case.make()
-    update, state, found = jax.jit(agent.update), agent.init(jax.random.key(1)), {}
+    state, found = agent.init(jax.random.key(1)), {}
     for i in (1, 2):
-        state, metrics = update(state, case.batch_of(i), jax.random.key(i))
+        state, metrics = agent.update(state, case.batch_of(i), jax.random.key(i))
         found |= {f"{name}/{i}": float(x) for name, x in sorted(metrics.items())}
     return found
 
@@ -34,7 +34,8 @@ def main() -> None:
     """Rewrite every file."""
     jax.config.update("jax_platforms", "cpu")
     for case in CASES:
-        path_of(case).write_text(json.dumps(metrics_of(case), indent=1) + "\n")
+        agent = Agent(*map(jax.jit, case.make()))
+        path_of(case).write_text(json.dumps(metrics_of(case, agent), indent=1) + "\n")
         print(f"wrote {path_of(case).name}")
 
 
