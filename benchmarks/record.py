@@ -31,7 +31,9 @@ def summary(directory: Path) -> dict:
     final = np.asarray(rows[-1]["return"])
     return {
         "starts": [_portable(start) for start in starts],
-        "settings": {name: value for name, value in settings.items() if name not in ("out", "cache")},
+        "settings": {
+            name: value for name, value in settings.items() if name not in ("out", "cache")
+        },
         "seeds": seeds,
         "steps": [row["step"] for row in rows],
         "return": [row["return"] for row in rows],  # per report, per seed

@@ -37,8 +37,11 @@ class Gaussian(NamedTuple):
         return -(0.5 * jnp.square(z) + log_std + 0.5 * LOG_2PI).sum(-1)
 
     def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
-        action = self.sample(key)
-        return action, self.log_prob(action)
+        """A reparameterised sample `[..., A]` and, from its noise, its log-probability `[...]`."""
+        mean, log_std = _full(self.mean), _full(self.log_std)
+        noise = jax.random.normal(key, mean.shape, mean.dtype)
+        log_prob = -(0.5 * jnp.square(noise) + log_std + 0.5 * LOG_2PI).sum(-1)
+        return mean + jnp.exp(log_std) * noise, log_prob
 
     def entropy(self) -> Array:
         """Differential entropy, summed over the action dimensions. [...]"""
@@ -61,7 +64,8 @@ class Deterministic(NamedTuple):
 
 def tanh_log_slope(u: Array) -> Array:
     """log(1 - tanh(u)^2), exact for large |u| where the textbook form is -inf."""
-    return 2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u))
+    size = jnp.abs(u)
+    return 2 * (jnp.log(2.0) - size - jnp.log(1 + jnp.exp(-2 * size)))  # the sum is in [1, 2]
 
 
 class TanhGaussian(NamedTuple):
@@ -79,8 +83,8 @@ class TanhGaussian(NamedTuple):
 
     def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
         """A reparameterised sample `[..., A]` and its log-probability `[...]`."""
-        u = Gaussian(*self).sample(key)
-        return jnp.tanh(u), Gaussian(*self).log_prob(u) - tanh_log_slope(u).sum(-1)
+        u, log_prob = Gaussian(*self).sample_and_log_prob(key)
+        return jnp.tanh(u), log_prob - tanh_log_slope(u).sum(-1)
 
     def log_prob(self, action: Array, clip: float = 1e-5) -> Array:
         """log-probability of given actions `[..., A]`, kept `clip` away from the bounds. [...]"""

@@ -43,7 +43,7 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None =
         raise UserError(
             f"mesh: found {config}, expected fsdp and tensor at least 1, data at least 0"
         )
-    shape = (config.data or max(1, len(devices) // inner), config.fsdp, config.tensor)
+    shape = (config.data or -(-len(devices) // inner), config.fsdp, config.tensor)
     size = shape[0] * inner
     if size > len(devices):
         raise UserError(f"mesh {shape} needs {size} devices; there are {len(devices)}")

@@ -67,9 +67,9 @@ def kill(process: subprocess.Popen) -> None:
     process.communicate()
 
 
-def arrays(directory: Path) -> dict[str, np.ndarray]:
+def arrays(directory: Path, name: str = "checkpoints") -> dict[str, np.ndarray]:
     """Every array of the newest checkpoint, by path."""
-    with ocp.CheckpointManager(directory / "checkpoints", item_names=("state", "rest")) as saved:
+    with ocp.CheckpointManager(directory / name, item_names=("state", "rest")) as saved:
         args = {name: ocp.args.StandardRestore() for name in ("state", "rest")}
         tree = saved.restore(saved.latest_step(), args=ocp.args.Composite(**args))
     leaves, _ = jax.tree_util.tree_flatten_with_path({k: tree[k] for k in args})

@@ -98,11 +98,14 @@ class Networks(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Sampled actions whose values the penalty pushes down; M is three times `actions`."""
+    """The actions that the penalty compares: M = 3 `actions` samples, and the data's at the end.
 
-    obs: PyTree  # [M, B, *obs_shape], where they are valued
-    action: Array  # [M, B, A]
-    log_density: Array  # [M, B], under what they were drawn from
+    The data's are valued here again, so that the squared error keeps SAC's gradient to the bit.
+    """
+
+    obs: PyTree  # [M + 1, B, *obs_shape], where they are valued
+    action: Array  # [M + 1, B, A]
+    log_density: Array  # [M, B], of the samples under what they were drawn from
 
 
 def init(networks: Networks, spec: Spec, config: Config, key: Key) -> State:
@@ -165,8 +168,8 @@ def propose(
     there, log_there = draw(batch.next_obs, NEXT)
     log_uniform = jnp.full((n, shape[0]), -shape[-1] * jnp.log(2.0), log_here.dtype)
     return Candidates(
-        obs=jax.tree.map(lambda x, y: jnp.concatenate([x, y, x]), obs, at_next),
-        action=jnp.concatenate([uniform, there, here]),
+        obs=jax.tree.map(lambda x, y: jnp.concatenate([x, y, x, x[:1]]), obs, at_next),
+        action=jnp.concatenate([uniform, there, here, batch.action[None]]),
         log_density=jnp.concatenate([log_uniform, log_there, log_here]),
     )
 
@@ -190,11 +193,10 @@ def critic_loss(
     multiplier: Array,
 ) -> tuple[Array, Metrics]:
     """SAC's squared error plus the penalty, summed over the ensemble, Eq. 4."""
-    q_data = networks.critic.apply(params, batch.obs, batch.action)  # [E, B]
-    loss, metrics = sac.td_loss(q_data, batch, target)
-    q = networks.critic.apply(params, candidates.obs, candidates.action)  # [E, M, B]
+    loss, metrics = sac.critic_loss(params, networks, batch, target)
+    q = networks.critic.apply(params, candidates.obs, candidates.action)  # [E, M + 1, B]
     log_density = candidates.log_density if config.importance else None
-    gaps = conservative.gap(q, q_data, log_density, config.softness)  # [E, B]
+    gaps = conservative.gap(q[:, :-1], q[:, -1], log_density, config.softness)  # [E, B]
     gap = losses.mean(jnp.clip(gaps, config.gap_min, config.gap_max), batch.weight)
     penalty = gaps.shape[0] * multiplier * excess(config, gap)
     return loss + penalty, metrics | {"penalty": penalty, "gap": gap}

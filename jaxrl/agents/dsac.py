@@ -287,6 +287,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_range("gamma", config.gamma, 0, 1)
     check_range("tau", config.tau, 0, 1)
     check_range("delay", config.delay, 1)
+    check_range("temperature", config.temperature, 0)
     networks = networks or build(spec, config)
     networks = networks._replace(
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),

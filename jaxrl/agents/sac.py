@@ -117,12 +117,8 @@ def critic_loss(
     params: Params, networks: Like, batch: Transition, target: Array
 ) -> tuple[Array, Metrics]:
     """Squared error of every critic, summed over the ensemble, Eq. 5 without its 1/2."""
-    return td_loss(networks.critic.apply(params, batch.obs, batch.action), batch, target)
-
-
-def td_loss(q: Array, batch: Transition, target: Array) -> tuple[Array, Metrics]:
-    """`critic_loss` from the critics' values `q` `[E, B]` of the batch."""
     chex.assert_rank([target, batch.reward], 1)
+    q = networks.critic.apply(params, batch.obs, batch.action)  # [E, B]
     error = q - target[None]
     loss = losses.mean(jnp.square(error).sum(0), batch.weight)
     return loss, {"critic_loss": loss, "td_error": jnp.abs(error).mean(), "q": q.mean()}
@@ -247,6 +243,8 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
         raise UserError(f"sac needs continuous actions; this task has {spec.num_actions} choices")
     check_range("gamma", config.gamma, 0, 1)
     check_range("tau", config.tau, 0, 1)
+    check_range("temperature", config.temperature, 0)
+    check_range("critics", config.critics, 1)
     networks = networks or build(spec, config)
     networks = networks._replace(optimizer=optax.adam(config.learning_rate, eps=config.adam_eps))
     return Agent(

@@ -44,7 +44,7 @@ def check(config: Config, blocks: int) -> None:
     acting.check_blocks("loop.batch_size", config.batch_size, blocks)
     for name in ("warmup", "n_step", "report_every"):
         check_range(f"loop.{name}", getattr(config, name), 1)
-    check_range("loop.updates_per_step", config.updates_per_step, 1e-6)
+    check_range("loop.updates_per_step", config.updates_per_step, 1e-4)
     held = min(config.warmup, replay.rows(config.capacity, config.envs) * config.envs)
     if config.batch_size > held:
         raise UserError(

@@ -124,7 +124,8 @@ def play_one(
     memory, action = policy.step(state, playing.memory, obs, playing.reward, playing.last, key_act)
     now, row = acting.step(env, playing.acting, action, jax.random.fold_in(key, ENV), count)
     row = acting.merge(row)
-    playing = Playing(now, memory, row.reward, row.last, playing.scale)
+    reward = row.reward.astype(playing.reward.dtype)
+    playing = Playing(now, memory, reward, row.last, playing.scale)
     if playing.scale is None:
         return playing, row
     scale, row = wrappers.normalize_reward(playing.scale, row, gamma)

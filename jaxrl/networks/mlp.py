@@ -22,13 +22,14 @@ def encoder(spec: Spec, keys: tuple[str, ...] = ()) -> Encoder:
       spec: says where batch axes end and which entries there are.
       keys: which entries of a dict observation to read; empty reads all of them.
     """
-    if missing := [key for key in keys if key not in spec.obs]:
-        raise UserError(f"observation keys {missing} are not among {sorted(spec.obs)}")
+    names = sorted(spec.obs) if isinstance(spec.obs, dict) else []
+    if missing := [key for key in keys if key not in names]:
+        raise UserError(f"observation keys {missing} are not among {names}")
     shapes = {key: spec.obs[key] for key in keys} if keys else spec.obs
 
     def flat(s: jax.ShapeDtypeStruct, x: Array) -> Array:
         lead = x.shape[: x.ndim - len(s.shape)]
-        return x.reshape((*lead, -1)).astype(jnp.promote_types(x.dtype, jnp.float16))
+        return x.reshape((*lead, -1)).astype(jnp.promote_types(x.dtype, jnp.float32))
 
     def encode(obs: PyTree) -> Array:
         chosen = {key: obs[key] for key in keys} if keys else obs

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents import bc, cql, iql, sac, td3_bc
+from jaxrl.agents import bc, cql, dsac, iql, sac, sac_discrete, td3_bc
 from jaxrl.types import Agent, Key, PyTree, Spec, Transition
 
 Change = Callable[[Any], Any]  # of a config
@@ -68,6 +68,7 @@ class Case:
     batch: Callable[[Spec, Key], PyTree] = transitions
     calm: Change = CALM
     variant: bool = False
+    stochastic: bool = True  # whether a key makes a difference to `act`
 
     def make(self, change: Change | None = None) -> Agent:
         """The agent, with its config changed."""
@@ -79,18 +80,22 @@ class Case:
 
 
 FLAT = Spec.continuous(5, 3)
+CHOICES = Spec.categorical(5, 4)
 PRIVILEGED = Spec(
     {name: jax.ShapeDtypeStruct((n,), jnp.float32) for name, n in {"seen": 4, "hidden": 6}.items()},
     FLAT.action,
 )
 
-SAC = sac.Config(hidden=HIDDEN, learning_rate=1e-3)
+SAC = sac.Config(hidden=HIDDEN, learning_rate=1e-3, temperature=0.1)
 SMALL = {"hidden": HIDDEN, "learning_rate": 1e-3}
 BC = bc.Config(**SMALL)
 TD3_BC = td3_bc.Config(**SMALL)
 IQL = iql.Config(**SMALL)
 CQL = cql.Config(**SMALL, actor_learning_rate=1e-3, actions=4)
 CQL_OPTIONS = {"lagrange": "jaxcql", "backup": "max_of_min", "backup_entropy": True, "bc_steps": 2}
+DSAC = dsac.Config(**SMALL)
+DSAC_V1 = {"expected_value": False, "twin": False, "adaptive": False}
+SAC_DISCRETE = sac_discrete.Config(**SMALL)
 CASES = (
     Case("sac", sac, FLAT, SAC),
     Case("sac_normalized", sac, FLAT, dataclasses.replace(SAC, normalize_obs=True), variant=True),
@@ -98,7 +103,7 @@ CASES = (
         "sac_fixed_temperature",
         sac,
         FLAT,
-        dataclasses.replace(SAC, learn_temperature=False, temperature=0.1),
+        dataclasses.replace(SAC, learn_temperature=False),
         variant=True,
     ),
     Case(
@@ -115,6 +120,7 @@ CASES = (
         FLAT,
         dataclasses.replace(BC, policy="deterministic"),
         variant=True,
+        stochastic=False,
     ),
     Case("td3_bc", td3_bc, FLAT, TD3_BC),
     Case("cql", cql, FLAT, CQL),
@@ -127,4 +133,14 @@ CASES = (
         dataclasses.replace(IQL, dropout=0.1, decay_steps=100),
         variant=True,
     ),
+    Case("dsac", dsac, FLAT, DSAC),
+    Case("dsac_v1", dsac, FLAT, dataclasses.replace(DSAC, **DSAC_V1), variant=True),
+    Case(
+        "dsac_huber2025",
+        dsac,
+        FLAT,
+        dataclasses.replace(DSAC, critic_loss="huber2025", normalize_obs=True),
+        variant=True,
+    ),
+    Case("sac_discrete", sac_discrete, CHOICES, SAC_DISCRETE),
 )

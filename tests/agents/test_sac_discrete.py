@@ -170,9 +170,10 @@ def test_the_temperature_settles_where_the_entropy_meets_its_target():
 
     @jax.jit
     def run(key):
-        state = agent.init(jax.random.fold_in(key, 0))
-        step = lambda state, _: agent.update(state, batch, jax.random.clone(key))  # noqa: E731
-        return jax.lax.scan(step, state, length=4000)[1]
+        def step(state, i):
+            return agent.update(state, batch, jax.random.fold_in(key, i))
+
+        return jax.lax.scan(step, agent.init(jax.random.clone(key)), jnp.arange(4000))[1]
 
     metrics = jax.tree.map(lambda x: float(x[-1]), run(jax.random.key(0)))
     assert metrics["entropy"] == pytest.approx(0.5 * np.log(2), abs=0.01)
@@ -196,6 +197,7 @@ def test_acting_takes_the_likeliest_or_samples():
         (Spec.continuous(4, 2), SMALL, "discrete"),
         (SPEC, dataclasses.replace(SMALL, gamma=1.5), "gamma"),
         (SPEC, dataclasses.replace(SMALL, tau=-0.1), "tau"),
+        (SPEC, dataclasses.replace(SMALL, critics=0), "critics"),
         (SPEC, dataclasses.replace(SMALL, target_entropy=1.5), "target_entropy"),
     ],
 )

@@ -53,4 +53,5 @@ def check_semantics(spec, acted, step):
 
 
 def _rows_equal(a, b):
-    return (a == b).reshape(*a.shape[:2], -1).all(-1)
+    # XLA may compute one number twice, in fusions that round differently.
+    return np.isclose(a, b, atol=1e-6).reshape(*a.shape[:2], -1).all(-1)

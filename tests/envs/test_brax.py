@@ -17,9 +17,24 @@ def env():
 
 
 @pytest.fixture(scope="module")
-def played(env):
+def batched(env):
+    return jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
+
+
+@pytest.fixture(scope="module")
+def played(batched):
+    """Acted-on observations and `TimeStep` `[T, n]` of a cart that is always pushed one way."""
+    reset, step = batched
+    rows, key = [], jax.random.key(0)
     with jax.debug_key_reuse(True), jax.numpy_rank_promotion("raise"):
-        return rollout(env, steps=60, n=2, action=jnp.ones((2, 1)))
+        state, obs = reset(jax.random.split(jax.random.fold_in(key, 0), 2))
+        for t in range(60):
+            keys = jax.random.split(jax.random.fold_in(key, t + 1), 2)
+            time = step(state, jnp.ones((2, 1)), keys)
+            rows.append((obs, time._replace(state=None)))
+            state, obs = time.state, time.obs
+    assert step._cache_size() == 1
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
 def test_semantics(env, played):
@@ -42,21 +57,21 @@ def test_episodes_start_differently(played):
     assert np.abs(starts).max() <= 0.0101
 
 
-def test_time_limit_and_clipping(env):
-    batched = jax.jit(jax.vmap(env.step))
-    state, _ = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 2))
-    keys = jax.random.split(jax.random.key(1), 2)
+def test_time_limit_and_clipping(batched, strict):
+    reset, step = batched
+    state, _ = reset(jax.random.split(jax.random.key(0), 2))
     late = Timed(state.inner, jnp.array([998, 999]))
-    step = batched(late, jnp.array([[1.0], [1.0]]), keys)
-    np.testing.assert_array_equal(step.last, [False, True])
-    np.testing.assert_array_equal(step.discount, [1, 1])
-    np.testing.assert_array_equal(step.state.time, [999, 0])
-    beyond = batched(late, jnp.array([[7.0], [7.0]]), keys)
-    np.testing.assert_array_equal(beyond.next_obs, step.next_obs)
+    time = step(late, jnp.array([[1.0], [1.0]]), jax.random.split(jax.random.key(1), 2))
+    np.testing.assert_array_equal(time.last, [False, True])
+    np.testing.assert_array_equal(time.discount, [1, 1])
+    np.testing.assert_array_equal(time.state.time, [999, 0])
+    beyond = step(late, jnp.array([[7.0], [7.0]]), jax.random.split(jax.random.key(1), 2))
+    np.testing.assert_array_equal(beyond.next_obs, time.next_obs)
 
 
-def test_render_writes_the_viewer(env, tmp_path):
-    state, _ = jax.jit(env.reset)(jax.random.key(0))
+def test_render_writes_the_viewer(env, batched, strict, tmp_path):
+    state, _ = batched[0](jax.random.split(jax.random.key(0), 2))
+    state = jax.tree.map(lambda x: x[0], state)
     path = env.render([state, state], tmp_path / "episode")
     assert path.name == "episode.html" and "<html" in path.read_text()
 

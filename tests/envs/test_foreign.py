@@ -54,7 +54,7 @@ def test_functional_clips_actions_and_reads_done():
     _, dynamics = functional(Echo())
     _, obs, reward, terminal = dynamics(jnp.zeros(()), jnp.array([-3.0, 0.5]), jax.random.key(0))
     np.testing.assert_array_equal(obs, [-1, 0.5])
-    assert reward.dtype == float and reward == 1 and terminal
+    assert reward.dtype == jnp.result_type(float) and reward == 1 and terminal
     *_, terminal = dynamics(jnp.zeros(()), jnp.zeros(2), jax.random.key(0))
     assert not terminal
 

@@ -1,6 +1,10 @@
-"""Metrics of two updates of every agent, kept as numbers: `python -m tests.golden.regenerate`."""
+"""Metrics of two updates of every agent, kept as numbers: `python -m tests.golden.regenerate`.
+
+Names after the command keep to these cases of `tests/agents/catalog.py`.
+"""
 
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -30,14 +34,14 @@ def read(path: Path) -> dict[str, float]:
     return json.loads(path.read_text())
 
 
-def main() -> None:
-    """Rewrite every file."""
+def main(names: list[str]) -> None:
+    """Rewrite the files of these cases, or of all."""
     jax.config.update("jax_platforms", "cpu")
-    for case in CASES:
+    for case in [case for case in CASES if case.name in names or not names]:
         agent = Agent(*map(jax.jit, case.make()))
         path_of(case).write_text(json.dumps(metrics_of(case, agent), indent=1) + "\n")
         print(f"wrote {path_of(case).name}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -107,7 +107,7 @@ def test_sizes_that_cannot_work_are_refused(changes, message):
 
 def test_a_run_that_does_not_fit_is_refused_before_it_starts():
     loops.check_memory(counted(), jax.random.key(0))
-    with pytest.raises(UserError, match=r"need \d{3},.* bytes.*reduce loop.capacity"):
+    with pytest.raises(UserError, match=r"need \d+,.* bytes.*reduce loop.capacity"):
         loops.check_memory(counted(capacity=10**11), jax.random.key(0))
 
 
@@ -179,11 +179,12 @@ def test_seeds_at_once_share_their_step_and_keep_conditionals():
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 4, 1)])
 def test_meshes_play_what_one_device_plays(shape):
     loop = cheetah_sized(SAC, envs=8, batch_size=16, capacity=64, warmup=16, updates_per_step=0.25)
-    one, _ = played(loop, 12)
+    one, _ = played(loop, 4)
     mesh = parallel.make_mesh(parallel.MeshConfig(*shape))
-    many, _ = played(loops.shard(loop, mesh), 12)
+    many, _ = played(loops.shard(loop, mesh), 4)
+    assert int(many.state.step) == 6
     chex.assert_trees_all_close(many, one, atol=1e-5, rtol=1e-5)
-    assert len({s.index for s in many.replay.obs.addressable_shards}) == 8
+    assert len({str(s.index) for s in many.replay.obs.addressable_shards}) == 8
 
 
 def test_a_mesh_that_splits_blocks_is_refused():

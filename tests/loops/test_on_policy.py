@@ -12,28 +12,16 @@ import pytest
 
 from jaxrl import envs, loops, parallel
 from jaxrl.agents import ppo
-from jaxrl.envs.base import auto_reset
 from jaxrl.errors import UserError
 from jaxrl.loops import on_policy
-from jaxrl.types import Agent, Policy, Spec, Transition
+from jaxrl.types import Agent, Policy, Transition
+from tests.loops.scripted import counter_env
 
 strict = pytest.mark.usefixtures("strict")
 PPO = ppo.Config(
     hidden=(16, 16), epochs=2, minibatches=4, blocks=8, normalize_obs=True, adam_eps=1e-3
 )
 SIZES = on_policy.Config(envs=16, steps=8, normalize_reward=True)
-
-
-def counter(limit=3):
-    """Observes the steps of its episode; rewards are 10 times that; ends at a time limit."""
-    spec = Spec.continuous(1, 1)
-
-    def dynamics(state, action, key):
-        del action, key
-        state = state + 1
-        return state, state[None], 10 * state, jnp.array(False)
-
-    return auto_reset(spec, lambda key: (jnp.zeros(()), jnp.zeros(1)), dynamics, limit)
 
 
 class Recorded(NamedTuple):
@@ -72,7 +60,7 @@ def play(loop, iterations, seed=0):
 @strict
 def test_episodes_do_not_bleed_into_each_other():
     config = on_policy.Config(envs=2, steps=4)
-    loop = on_policy.make(recorder((4, 2)), counter(), config)
+    loop = on_policy.make(recorder((4, 2)), counter_env(), config)
     (_, one, two), metrics = play(loop, 2)
     first, second = one.state.batch, two.state.batch
     obs = jnp.concatenate([first.obs, second.obs])[:, 0, 0]
@@ -83,7 +71,7 @@ def test_episodes_do_not_bleed_into_each_other():
     assert last.tolist() == [False, False, True, False, False, True, False, False]
     assert (first.discount == 1).all()
     assert first.action[:, 0, 0].tolist() == [0, 2, 4, 0]
-    assert first.reward[:, 1].tolist() == [10, 20, 30, 10]
+    assert first.reward[:, 1].tolist() == [1, 2, 3, 1]
     assert metrics["updates"] == 1
     assert two.step == two.state.step == 2
 
@@ -99,41 +87,36 @@ def test_a_policy_keeps_its_memory_between_rollouts():
 
     policy = Policy(jnp.zeros, step)
     config = on_policy.Config(envs=2, steps=4)
-    loop = on_policy.make(recorder((4, 2)), counter(), config, policy=policy)
+    loop = on_policy.make(recorder((4, 2)), counter_env(), config, policy=policy)
     (_, one, two), _ = play(loop, 2)
     actions = jnp.concatenate([run.state.batch.action for run in (one, two)])[:, 1, 0]
-    assert actions.tolist() == [0, 10, 30, 0, 10, 30, 0, 10]
+    assert actions.tolist() == [0, 1, 3, 0, 1, 3, 0, 1]
 
 
 @strict
 def test_rewards_are_normalized_by_the_deviation_of_returns():
     config = on_policy.Config(envs=2, steps=4, normalize_reward=True)
-    loop = on_policy.make(recorder((4, 2)), counter(), config, gamma=0.9)
+    loop = on_policy.make(recorder((4, 2)), counter_env(), config, gamma=0.9)
     (_, one, two), _ = play(loop, 2)
     found = jnp.concatenate([one.state.batch.reward, two.state.batch.reward])[:, 0]
-    rewards, seen, total, expected = [10, 20, 30, 10, 20, 30, 10, 20], [], 0.0, []
+    rewards, seen, total, expected = [1, 2, 3, 1, 2, 3, 1, 2], [], 0.0, []
     for t, reward in enumerate(rewards):
         total = 0.9 * total + reward
         seen += [total] * 2
         expected.append(np.clip(reward / max(np.std(seen), 1e-4), -10, 10))
         total *= t % 3 != 2
     chex.assert_trees_all_close(found, jnp.array(expected), rtol=1e-4)
-    assert two.env.reward.tolist() == [20, 20]  # what a policy sees is not normalised
+    assert two.env.reward.tolist() == [2, 2]  # what a policy sees is not normalised
 
 
 @strict
 def test_a_non_finite_number_is_remembered_and_kept_out():
-    def dynamics(state, action, key):
-        del action, key
-        return state + 1, state[None], jnp.where(state == 5, jnp.nan, 1.0), jnp.array(False)
-
-    reset = (lambda key: (jnp.zeros(()), jnp.zeros(1)), dynamics, 100)
-    loop = on_policy.make(
-        recorder((4, 2)), auto_reset(Spec.continuous(1, 1), *reset), on_policy.Config(2, 4)
-    )
+    env = counter_env(time_limit=100, broken_at=(6,))
+    loop = on_policy.make(recorder((4, 2)), env, on_policy.Config(envs=2, steps=4))
     runs, _ = play(loop, 3)
     assert [int(run.env.failed_at) for run in runs] == [-1, -1, 1, 1]
-    assert runs[2].state.batch.reward[:, 0].tolist() == [1, 0, 1, 1]
+    assert runs[2].state.batch.reward[:, 0].tolist() == [5, 0, 7, 8]
+    assert runs[2].state.batch.obs[:, 0, 0].tolist() == [4, 5, 0, 7]
 
 
 @cache
@@ -212,7 +195,7 @@ def test_seeds_are_independent_runs():
 )
 def test_sizes_that_cannot_work_are_named(change, blocks, message):
     with pytest.raises(UserError, match=message):
-        on_policy.make(recorder((1, 1)), counter(), replace(SIZES, **change), blocks)
+        on_policy.make(recorder((1, 1)), counter_env(), replace(SIZES, **change), blocks)
 
 
 def test_a_rollout_that_does_not_split_is_refused_before_it_is_played():

@@ -83,3 +83,15 @@ def test_weighted_mean():
     assert losses.mean(x, weight) == pytest.approx((0.5 + 3 + 1.5 + 6) / 4)
     with pytest.raises(AssertionError):
         losses.mean(x, jnp.ones(3))
+
+
+def test_standardized_numbers_have_mean_zero_and_deviation_one():
+    x = jnp.array([1.0, 2.0, 3.0, 10.0])
+    np.testing.assert_allclose(losses.standardize(x), (x - 4) / np.std(x), rtol=1e-6)
+    np.testing.assert_array_equal(losses.standardize(jnp.ones(3)), 0)
+
+
+def test_a_weight_of_two_counts_a_row_twice():
+    x, weight = jnp.array([1.0, 2.0, 4.0]), jnp.array([1.5, 0.75, 0.75])
+    twice = losses.standardize(jnp.array([1.0, 1.0, 2.0, 4.0]))
+    np.testing.assert_allclose(losses.standardize(x, weight), twice[1:], rtol=1e-5)

@@ -71,10 +71,6 @@ def test_chunks_may_cut_episodes_anywhere(path, chunk, monkeypatch):
         np.testing.assert_array_equal(loaded.steps.action, expected.steps.action)
 
 
-def change(**fields):
-    return lambda data: data | fields
-
-
 def spoil(field, row, value):
     def spoiled(data):
         values = np.array(data[field])

@@ -18,7 +18,7 @@ from jaxrl.data import sources
 sources.find(sys.argv[2])  # readers imported, allocators warm
 sources.load("jaxrl/pendulum-mixed-v0", 8)
 before = psutil.Process().memory_info().rss
-dataset = sources.load(sys.argv[1], 8)
+dataset = jax.block_until_ready(sources.load(sys.argv[1], 8))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 arrays = sum(x.nbytes for x in jax.tree.leaves(dataset))
 print(json.dumps({"arrays": arrays, "above": peak - before, "size": dataset.size}))

@@ -149,14 +149,6 @@ def test_write_refuses_what_exists_and_leaves_nothing_behind(directory, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def short(episode):
-    return episode._replace(
-        obs=episode.obs[:1],
-        **{name: getattr(episode, name)[:0] for name in ("action", "reward")},
-        discount=np.zeros(0, np.float32),
-    )
-
-
 def with_steps(monkeypatch, change):
     """Write steps that are not as RLDS wants them."""
     original = rlds._steps

@@ -1,0 +1,1 @@
+"""Measurements: throughput, and scores beside published ones. `python -m benchmarks.NAME`."""

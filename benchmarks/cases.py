@@ -1,0 +1,80 @@
+"""What `benchmarks.throughput` measures: one row per agent, all at the shapes of HalfCheetah."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.agents import bc, cql, dsac, iql, ppo, sac, td3_bc
+from jaxrl.data import replay
+from jaxrl.types import Key, PyTree, Spec, Transition
+
+SPEC = Spec.continuous(17, 6)
+HELD = 131_072  # transitions in replay
+BATCH = 256
+
+
+def transitions(key: Key, *shape: int) -> Transition:
+    """Random experience of leading axes `shape`, a hundredth of it terminal."""
+    keys = jax.random.split(key, 5)
+    ends = jax.random.uniform(keys[0], shape) < 0.01
+    return Transition(
+        obs=jax.random.normal(keys[1], (*shape, *SPEC.obs.shape)),
+        action=jax.random.uniform(keys[2], (*shape, *SPEC.action.shape), minval=-1),
+        reward=jax.random.normal(keys[3], shape),
+        discount=1 - ends.astype(float),
+        next_obs=jax.random.normal(keys[4], (*shape, *SPEC.obs.shape)),
+        last=ends,
+    )
+
+
+def ring(key: Key) -> Transition:
+    """A full replay."""
+    return transitions(key, 1, HELD, 1)
+
+
+def from_ring(data: Transition, key: Key) -> Transition:
+    """A batch `[BATCH]`, as the off-policy loop draws it."""
+    return replay.sample(data, jnp.int32(HELD), key, BATCH)
+
+
+def rollout(key: Key) -> Transition:
+    """A rollout `[T, N]` of 2,048 steps."""
+    return transitions(key, 128, 16)
+
+
+def whole(data: PyTree, key: Key) -> PyTree:
+    """The same rollout in every update."""
+    del key
+    return data
+
+
+@dataclass(frozen=True)
+class Case:
+    """An agent at the sizes that are compared."""
+
+    module: ModuleType
+    config: Any
+    length: int = 100  # updates per compiled program
+    taken: float = 1.0  # share of updates that take the dearer branch of a `cond`
+    data: Callable[[Key], PyTree] = ring
+    draw: Callable[[PyTree, Key], PyTree] = from_ring
+    beside: str | None = None  # the case whose cost this one's is divided by
+    host: bool = False  # also end to end on Gymnasium's HalfCheetah-v5
+
+
+SAC, DSAC = sac.Config(), dsac.Config()
+CASES = {
+    "sac": Case(sac, SAC, host=True),
+    "dsac": Case(
+        dsac, replace(DSAC, hidden=SAC.hidden), taken=1 / DSAC.delay, beside="sac", host=True
+    ),
+    "ppo": Case(ppo, ppo.Config(), length=1, data=rollout, draw=whole),
+    "bc": Case(bc, bc.Config()),
+    "td3_bc": Case(td3_bc, td3_bc.Config(), taken=1 / td3_bc.Config().delay),
+    "iql": Case(iql, iql.Config()),
+    "cql": Case(cql, cql.Config(), length=10),
+}

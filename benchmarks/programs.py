@@ -1,0 +1,88 @@
+"""Agents at work: updates alone in a compiled loop, and a whole run on Gymnasium."""
+
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import flops, timing
+from benchmarks.cases import SPEC, Case
+from benchmarks.timing import Window
+from jaxrl.envs import HostEnv
+from jaxrl.loops import host, off_policy
+from jaxrl.types import PyTree
+
+SAMPLE, LEARN = range(2)  # names of an update's random draws
+CHUNK = 250  # environment steps between looks at the clock
+
+
+class Program(NamedTuple):
+    """A compiled scan of updates and what is known of it."""
+
+    window: Window
+    flops: float  # of one update
+    compile_seconds: float
+    bytes: int  # arguments, results and temporary memory together
+
+
+class Player:
+    """Plays a compiled program of `length` updates, over and over, from where it came to."""
+
+    def __init__(self, program: Any, state: PyTree, data: PyTree, length: int):
+        self.program, self.state, self.data, self.length = program, state, data, length
+        self.keys = jax.random.key(2)
+
+    def play(self) -> PyTree:
+        self.keys, key = jax.random.split(self.keys)
+        self.state, metrics = self.program(self.state, self.data, key)
+        return metrics
+
+    def window(self, seconds: float) -> float:
+        return timing.window(self.play, self.length, seconds)
+
+
+def compiled(case: Case, seconds: float) -> Program:
+    """The agent's updates in one `scan`, each on a batch of its own."""
+    agent = case.module.make(SPEC, case.config)
+    data = jax.jit(case.data)(jax.random.key(0))
+    state = jax.jit(agent.init)(jax.random.key(1))
+
+    def one(state: PyTree, data: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
+        batch = case.draw(data, jax.random.fold_in(key, SAMPLE))
+        return agent.update(state, batch, jax.random.fold_in(key, LEARN))
+
+    def many(state: PyTree, data: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
+        def body(state: PyTree, i: jax.Array) -> tuple[PyTree, PyTree]:
+            return one(state, data, jax.random.fold_in(key, i))
+
+        return jax.lax.scan(body, state, jnp.arange(case.length))
+
+    begin = time.perf_counter()
+    program = jax.jit(many, donate_argnums=0).lower(state, data, jax.random.key(0)).compile()
+    compile_seconds = time.perf_counter() - begin
+    work = flops.count(one, state, data, jax.random.key(0), taken=case.taken)
+    player = Player(program, state, data, case.length)
+    return Program(partial(player.window, seconds), work, compile_seconds, _bytes(program))
+
+
+def _bytes(program: Any) -> int:
+    memory = program.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return held - memory.alias_size_in_bytes + memory.temp_size_in_bytes
+
+
+def on_host(case: Case, seconds: float, warmup: int = 1_000) -> Window:
+    """HalfCheetah-v5 end to end: one update per step, acting with the latest parameters."""
+    env = HostEnv("HalfCheetah-v5")
+    agent = case.module.make(env.spec, case.config)
+    loop = host.make(agent, env, off_policy.Config(warmup=warmup))
+    keys = jax.random.key(0)[None]
+    runs, _ = loop.advance(loop.begin(keys), keys, warmup + CHUNK)
+    newest = [runs]
+
+    def play() -> None:
+        newest[0], _ = loop.advance(newest[0], keys, CHUNK)
+
+    return lambda: timing.window(play, CHUNK, seconds)

@@ -1,0 +1,148 @@
+"""The SAC script as a user meets it: what it writes, and what it says to bad input."""
+
+import importlib.util
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tyro
+
+from jaxrl import checkpoint, envs, experiment
+from tests import scripts
+
+TINY = (
+    *("--steps", "40", "--loop.report-every", "20", "--loop.warmup", "16", "--loop.batch-size"),
+    *("8", "--loop.capacity", "64", "--agent.hidden", "8", "--episodes", "2", "--cache", "None"),
+)
+
+
+@pytest.fixture
+def sac(monkeypatch):
+    """Run the script in this process with the given flags."""
+    spec = importlib.util.spec_from_file_location("sac", scripts.ROOT / "experiments" / "sac.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sac"] = module
+    spec.loader.exec_module(module)
+
+    def run(*flags):
+        flags = ("--mesh.data", "1", *map(str, flags))
+        monkeypatch.setattr(sys, "argv", ["sac.py", *flags])
+        experiment.launch(module.main, tyro.cli, module.PRESETS)
+
+    yield run
+    sys.modules.pop("sac")
+
+
+def refused(sac, capsys, *flags) -> str:
+    """The one line that a run is refused with."""
+    with pytest.raises(SystemExit) as exit:
+        sac(*flags)
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_files_of_a_run(sac, tmp_path, capsys):
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 2, "--video", "--writers", "tensorboard")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names >= {"config.json", "metrics.jsonl", "curve.png", "checkpoints", "rollout.gif"}
+    rows = scripts.metrics(tmp_path)
+    assert [row["step"] for row in rows] == [20, 40]
+    assert all(len(row["return"]) == 2 for row in rows)
+    assert {"td_error", "temperature", "updates_per_second", "seconds"} <= rows[-1].keys()
+    assert any((tmp_path / "tensorboard").iterdir())
+    settings = checkpoint.settings(tmp_path)
+    assert settings["agent"]["gamma"] == 0.99 and settings["starts"][0]["versions"]["jax"]
+    agent, state = checkpoint.load(tmp_path, seed=1)
+    assert int(state.step) == 25 and agent.act(state, jnp.zeros((1, 3))).shape == (1, 1)
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 2 and out[0].startswith("step 20/40")  # not a terminal: plain lines
+
+
+def test_seed_i_is_the_run_of_that_seed(sac, tmp_path):
+    sac(*TINY, "--out", tmp_path / "both", "--num-seeds", 2, "--seed", 3)
+    sac(*TINY, "--out", tmp_path / "one", "--num-seeds", 1, "--seed", 4)
+    both, one = scripts.metrics(tmp_path / "both"), scripts.metrics(tmp_path / "one")
+    assert [row["return"][1] for row in both] == [row["return"][0] for row in one]
+
+
+def test_more_steps_continue(sac, tmp_path):
+    sac(*TINY, "--out", tmp_path / "a", "--num-seeds", 1)
+    sac(*TINY, "--out", tmp_path / "a", "--num-seeds", 1, "--steps", 80)
+    sac(*TINY, "--out", tmp_path / "b", "--num-seeds", 1, "--steps", 80)
+    scripts.assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_complete_run_is_left_as_it_is(sac, tmp_path):
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 1)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 1)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_stops_at_a_return(sac, tmp_path):
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 2, "--stop-at-return", -1e9)
+    assert [row["step"] for row in scripts.metrics(tmp_path)] == [20]
+
+
+def test_another_configuration_is_refused(sac, tmp_path, capsys):
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 1)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    capsys.readouterr()
+    error = refused(sac, capsys, *TINY, "--out", tmp_path, "--num-seeds", 1, "--agent.gamma", 0.5)
+    assert "agent.gamma: found 0.99" in error and "asked for 0.5" in error
+    assert before == {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--env", "jaxrl/Pendulm-v1"), "jaxrl/Pendulum-v1"),
+        (("--env", "jaxrl/CartPole-v1"), "sac needs continuous actions"),
+        (("--steps", 0), "steps: found 0"),
+        (("--num-seeds", 0), "num_seeds: found 0"),
+        (("--loop.envs", -1), "loop.envs: found -1"),
+        (("--loop.capacity", 0), "capacity: found 0"),
+        (("--loop.batch-size", 17), "at most 16, which replay holds when updates begin"),
+        (("--blocks", 3), "does not split into 3 blocks"),
+        (("--agent.gamma", 1.5), "gamma: found 1.5"),
+        (("--loop.capacity", 10**13), "bytes"),
+        (("--mesh.data", 99), "99 devices"),
+    ],
+)
+def test_bad_input(sac, tmp_path, capsys, flags, said):
+    out = tmp_path / "run"
+    assert said in refused(sac, capsys, *TINY, "--num-seeds", 1, "--out", out, *flags)
+    assert not (out / "metrics.jsonl").exists()
+
+
+def broken():
+    """A pendulum whose reward is not a number from the tenth step of an episode on."""
+    env = envs.make("jaxrl/Pendulum-v1")
+
+    def step(state, action, key):
+        now = env.step(state, action, key)
+        return now._replace(reward=jnp.where(state.time >= 10, jnp.nan, now.reward))
+
+    return env._replace(step=step)
+
+
+def test_non_finite_environment(sac, tmp_path, capsys):
+    flags = ("--env", f"{__name__}:broken", *TINY, "--out", tmp_path, "--num-seeds", 1)
+    error = refused(sac, capsys, *flags)
+    assert "non-finite observation or reward at step 10" in error and "broken" in error
+    saved = scripts.arrays(tmp_path, "failed")
+    assert all(np.isfinite(x).all() for name, x in saved.items() if "actor" in name)
+
+
+def test_evaluate_script(sac, tmp_path):
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 2)
+    out, _ = scripts.run("evaluate", "--run", tmp_path, "--episodes", 3)
+    result = json.loads(out)
+    assert np.shape(result["episodes"]) == (2, 3)
+    np.testing.assert_allclose(result["return"], np.mean(result["episodes"], 1), rtol=1e-6)
+    assert jax.local_device_count() == 8  # the script had a process of its own
