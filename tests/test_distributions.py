@@ -112,7 +112,7 @@ def test_gaussian_samples():
     action, log_prob = policy.sample_and_log_prob(jax.random.key(0))
     assert float(action.mean()) == pytest.approx(2, abs=0.02)
     assert float(action.std()) == pytest.approx(0.5, abs=0.01)
-    np.testing.assert_array_equal(log_prob, policy.log_prob(action))
+    np.testing.assert_allclose(log_prob, policy.log_prob(action), rtol=1e-5, atol=1e-6)
 
 
 def test_categorical():

@@ -130,9 +130,7 @@ def repeat(tree: PyTree, n: int) -> PyTree:
     return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (n, *x.shape)), tree)
 
 
-def td_target(
-    networks: Networks, config: Config, state: State, batch: Transition, key: Key
-) -> Array:
+def backup(networks: Networks, config: Config, state: State, batch: Transition, key: Key) -> Array:
     """SAC's target, or one that takes the best of several next actions. [B]"""
     if config.backup == "sample":
         return sac.soft_target(networks, config, state, batch, key)
@@ -178,9 +176,8 @@ def excess(config: Config, gap: Array) -> Array:
     """The weighted gap, over what a Lagrange multiplier holds it at where there is one."""
     if config.lagrange == "off":
         return config.weight * gap
-    if config.lagrange == "jaxcql":
-        return config.weight * (gap - config.threshold)
-    return config.weight * gap - config.threshold
+    scale = config.weight if config.lagrange == "jaxcql" else 1.0
+    return config.weight * gap - scale * config.threshold
 
 
 def critic_loss(
@@ -233,7 +230,7 @@ def evaluate(
     networks: Networks, config: Config, state: State, batch: Transition, key: Key
 ) -> tuple[State, Metrics]:
     """Move the critics, and the Lagrange multiplier where there is one."""
-    target = td_target(networks, config, state, batch, jax.random.fold_in(key, TARGET))
+    target = backup(networks, config, state, batch, jax.random.fold_in(key, TARGET))
     candidates = propose(networks, config, state.actor.params, batch, key)
     old = state.multiplier
     price = lagrange_multiplier(networks, old and old.params)

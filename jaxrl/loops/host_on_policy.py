@@ -6,7 +6,7 @@ reward and end travel as one array, actions come back as another.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +56,8 @@ class Seen(NamedTuple):
     """What a policy is told at a step, of the environments of all seeds or of one."""
 
     obs: PyTree  # [N, *obs_shape]
-    reward: Array  # [N], of the last step
-    last: Array  # [N] bool
+    reward: Any  # [N], of the last step
+    last: Any  # [N] bool
 
 
 class Player:
@@ -87,8 +87,9 @@ class Player:
 
     def _rollout(self, runs: list[Run], keys: list[Key]) -> tuple[list, list, list]:
         """For each seed: the policy's memory, transitions `[N, T]`, and what is seen after them."""
-        memories = [run.env[1].memory for run in runs]
-        begun = jax.device_get([Seen(run.env[0], *run.env[1][1:3]) for run in runs])
+        at = [run.env for run in runs]
+        memories = [kept.memory for _, kept in at]
+        begun = jax.device_get([Seen(obs, kept.reward, kept.last) for obs, kept in at])
         seen, rows = jax.tree.map(lambda *x: np.concatenate(x), *begun), []
         for t in range(self.steps):
             packed = [pack(part) for part in self.stage.parts(seen)]
@@ -96,9 +97,9 @@ class Player:
             pairs = [self.answer(r.state, r.step, t, *rest) for r, *rest in args]
             memories, action = [m for m, _ in pairs], np.concatenate([a for _, a in pairs])
             step = self.stage.env.step(action)
-            rows.append(Transition(seen.obs, action, *step[1:]))
+            rows.append((seen.obs, action, *step[1:]))
             seen = Seen(step.obs, step.reward, step.last)
-        batch = jax.tree.map(lambda *x: np.stack(x, 1), *rows)
+        batch = Transition(*jax.tree.map(lambda *x: np.stack(x, 1), *rows))
         return memories, self.stage.parts(batch), self.stage.parts(seen)
 
 

@@ -43,7 +43,7 @@ class Stage:
         """Fresh agents, and environments reset with seeds drawn from their keys."""
         keys = unstacked(keys)
         seeds = np.concatenate([self._seeds(jax.random.fold_in(key, RESET)) for key in keys])
-        pairs = zip(keys, self.parts(self.env.reset(seeds)), strict=True)
+        pairs = zip(keys, self.parts(self.env.reset(seeds.tolist())), strict=True)
         return self.suspend([self.first(*pair) for pair in pairs], [-1] * len(keys))
 
     def _seeds(self, key: Key) -> np.ndarray:
@@ -75,10 +75,13 @@ class Stage:
     def suspend(self, runs: list[Run], failed: list[int]) -> tuple[Run, ...]:
         """The inverse of `wake`, with the iterations at which a number was not finite."""
         self.at = self.parts(self.env.snapshot())
-        return tuple(
-            run._replace(env=Hosted(snapshot, *run.env, np.asarray(at, np.int32)))
-            for run, snapshot, at in zip(runs, self.at, failed, strict=True)
-        )
+        triples = zip(runs, self.at, failed, strict=True)
+        return tuple(_hosted(*triple) for triple in triples)
+
+
+def _hosted(run: Run, snapshot: PyTree, failed_at: int) -> Run:
+    obs, kept = run.env
+    return run._replace(env=Hosted(snapshot, obs, kept, np.asarray(failed_at, np.int32)))
 
 
 def unstacked(keys: Key) -> list[Key]:

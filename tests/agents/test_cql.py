@@ -254,7 +254,7 @@ def test_cloning_loss_by_hand():
 
 def target(config):
     networks, state = built(config)
-    return cql.td_target(networks, config, state, data(), jax.random.key(5))
+    return cql.backup(networks, config, state, data(), jax.random.key(5))
 
 
 @pytest.mark.parametrize("entropy", [False, True])

@@ -101,7 +101,7 @@ def test_another_configuration_is_refused(sac, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--env", "jaxrl/Pendulm-v1"), "jaxrl/Pendulum-v1"),
+        (("--env", "jaxrl/Pendulm-v1"), "near names: Pendulum-v1"),
         (("--env", "jaxrl/CartPole-v1"), "sac needs continuous actions"),
         (("--steps", 0), "steps: found 0"),
         (("--num-seeds", 0), "num_seeds: found 0"),
