@@ -1,7 +1,7 @@
 """DSAC-T, distributional Soft Actor-Critic with three refinements, online.
 
-    python experiments/dsac.py
-    python experiments/dsac.py --env gymnasium/HalfCheetah-v5 --agent.critic-loss huber2025
+python experiments/dsac.py
+python experiments/dsac.py --env gymnasium/HalfCheetah-v5 --agent.critic-loss huber2025
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Proximal Policy Optimisation, online.
 
-    python experiments/ppo.py
-    python experiments/ppo.py --env brax/ant
+python experiments/ppo.py
+python experiments/ppo.py --env brax/ant
 """
 
 import dataclasses

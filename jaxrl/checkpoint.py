@@ -55,7 +55,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self.manager = ocp.CheckpointManager(self.directory, options=options, item_names=ITEMS)
 
-    def resume(self, begin: Callable[[], Run]) -> Run:
+    def resume(self, begin: Callable[[], Any]) -> Any:
         """The newest checkpoint that can be read, placed like `begin()`, or else `begin()`.
 
         Raises:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,6 @@ from jaxrl.errors import UserError, check_range
 from jaxrl.loops import Loop, Run, host, host_on_policy, off_policy, on_policy
 from jaxrl.types import Agent, Metrics, Policy, Spec, State
 
-C = TypeVar("C")
 SCORE_KEY = 2**31 - 1  # every seed and every report is scored from the same starts
 FREE = (*provenance.FREE, "checkpoint_every", "seeds", "cache")
 TERMINATED = 128 + signal.SIGTERM
@@ -209,18 +208,21 @@ def directory_of(config: Any, algorithm: ModuleType) -> Path:
 
 def off_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
     """The off-policy loop for an environment of either kind."""
-    args = (agent, env, config.loop, config.blocks, config.agent.gamma)
-    if isinstance(env, HostEnv):
-        return host.make(*args, num_seeds=config.num_seeds)
-    return off_policy.make(*args)
+    return _online(off_policy, host, config, agent, env)
 
 
 def on_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
     """The on-policy loop for an environment of either kind."""
+    return _online(on_policy, host_on_policy, config, agent, env)
+
+
+def _online(
+    on_device: ModuleType, on_host: ModuleType, config: Any, agent: Agent, env: Any
+) -> Loop:
     args = (agent, env, config.loop, config.blocks, config.agent.gamma)
     if isinstance(env, HostEnv):
-        return host_on_policy.make(*args, num_seeds=config.num_seeds)
-    return on_policy.make(*args)
+        return on_host.make(*args, num_seeds=config.num_seeds)
+    return on_device.make(*args)
 
 
 def compile_seconds() -> float:
@@ -231,12 +233,12 @@ def compile_seconds() -> float:
 _compiling = {"seconds": 0.0}
 
 
-def _on_duration(event: str, duration: float, **_: Any) -> None:
+def _on_duration(event: str, duration_secs: float, **_: Any) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
-        _compiling["seconds"] += duration
+        _compiling["seconds"] += duration_secs
 
 
-def prepare(config: C) -> C:
+def prepare(config: Any) -> Any:
     """Check the common flags, set what is global to the process, and pass precision on.
 
     Raises:
@@ -255,7 +257,7 @@ def prepare(config: C) -> C:
     return dataclasses.replace(config, agent=dataclasses.replace(config.agent, dtype="bfloat16"))
 
 
-def preset(presets: Mapping[str, C], argv: Sequence[str]) -> C:
+def preset(presets: Mapping[str, Any], argv: Sequence[str]) -> Any:
     """The settings of the first pattern that matches the task on the command line.
 
     `presets` maps patterns of tasks (`gymnasium/*`) to settings; its first entry is the default.

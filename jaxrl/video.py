@@ -1,6 +1,7 @@
 """Recording an episode of a policy, in the format that its environment draws."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +23,7 @@ def record(
     """
     if env.render is None:
         raise UserError("video: this environment cannot be drawn")
-    play = _on_host if isinstance(env, HostEnv) else _on_device
+    play: Any = _on_host if isinstance(env, HostEnv) else _on_device
     return env.render(play(env, policy, state, max_steps), path)
 
 
@@ -50,7 +51,7 @@ def _on_device(env: Env, policy: Policy, state: State, max_steps: int) -> list[P
     return frames
 
 
-def _on_host(env: HostEnv, policy: Policy, state: State, max_steps: int) -> list[np.ndarray]:
+def _on_host(env: HostEnv, policy: Policy, state: State, max_steps: int) -> list:
     """Joint positions of one episode."""
     env = HostEnv(env.id)
     obs, memory = env.reset([START]), policy.start(1)

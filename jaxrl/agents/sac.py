@@ -117,8 +117,12 @@ def critic_loss(
     params: Params, networks: Like, batch: Transition, target: Array
 ) -> tuple[Array, Metrics]:
     """Squared error of every critic, summed over the ensemble, Eq. 5 without its 1/2."""
+    return td_loss(networks.critic.apply(params, batch.obs, batch.action), batch, target)
+
+
+def td_loss(q: Array, batch: Transition, target: Array) -> tuple[Array, Metrics]:
+    """`critic_loss` from the critics' values `q` `[E, B]` of the batch."""
     chex.assert_rank([target, batch.reward], 1)
-    q = networks.critic.apply(params, batch.obs, batch.action)  # [E, B]
     error = q - target[None]
     loss = losses.mean(jnp.square(error).sum(0), batch.weight)
     return loss, {"critic_loss": loss, "td_error": jnp.abs(error).mean(), "q": q.mean()}

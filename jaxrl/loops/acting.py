@@ -61,7 +61,7 @@ def begin(env: Env, key: Key, blocks: int, n: int) -> Acting:
 
 def random_action(spec: Spec, n: int, key: Key) -> Array:
     """`n` uniform actions. [n, A] or [n]"""
-    if spec.discrete:
+    if spec.num_actions is not None:
         return jax.random.randint(key, (n,), 0, spec.num_actions)
     return jax.random.uniform(key, (n, *spec.action.shape), minval=-1, maxval=1)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,9 @@ RESET, STEP, ACT, ENV = range(4)
 class Scores(NamedTuple):
     """One entry per episode."""
 
-    returns: Array  # [n], undiscounted
-    lengths: Array  # [n] int32
-    finished: Array  # [n] bool, False where `max_steps` cut the episode
+    returns: Any  # [n], undiscounted; arrays of JAX, or of NumPy from environments on the host
+    lengths: Any  # [n] int32
+    finished: Any  # [n] bool, False where `max_steps` cut the episode
 
 
 class _Rollout(NamedTuple):
@@ -97,7 +97,7 @@ def score_on_host(
     """The same for environments on the host: one device call acts for all of them."""
     n = env.num_envs
     seeds = jax.random.bits(jax.random.fold_in(key, RESET), (n,), "uint32")
-    obs, memory = env.reset(np.asarray(seeds)), policy.start(n)
+    obs, memory = env.reset(np.asarray(seeds).tolist()), policy.start(n)
     reward, last = np.zeros(n, np.float32), np.zeros(n, bool)
     scores = Scores(np.zeros(n), np.zeros(n, int), np.zeros(n, bool))
     for time in range(max_steps):
@@ -110,7 +110,7 @@ def score_on_host(
     return scores
 
 
-def _counted(scores: Scores, reward: Array, last: Array) -> Scores:
+def _counted(scores: Scores, reward: Any, last: Any) -> Scores:
     """Add a step's rewards to the episodes that are still going."""
     going = ~scores.finished
     return Scores(scores.returns + going * reward, scores.lengths + going, scores.finished | last)

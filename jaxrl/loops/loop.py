@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +28,17 @@ class Run(NamedTuple):
 class Loop(NamedTuple):
     """Two pure functions, and the way to play many iterations at once.
 
+    A run is a `Run`, or a tuple of them where seeds are played in turn.
+
     `step` is one iteration and derives its randomness from `fold_in(key, run.step)`; `advance`
     plays `n` of them, donates the run and averages metrics over updates. `data` is what every
     iteration reads and none changes, such as a dataset: `step(run, key, *data)`.
     """
 
-    begin: Callable[[Key], Run]
-    step: Callable[..., tuple[Run, Metrics]]
-    advance: Callable[[Run, Key, int], tuple[Run, Metrics]]
-    shapes: Callable[[Key], Run]  # what `begin` would give, without giving it
+    begin: Callable[[Key], Any]
+    step: Callable[..., tuple[Any, Metrics]]
+    advance: Callable[[Any, Key, int], tuple[Any, Metrics]]
+    shapes: Callable[[Key], Any]  # what `begin` would give, without giving it
     seeds: int = 0  # how many seeds it plays already; 0 is one, without an axis for it
     data: tuple[PyTree, ...] = ()
 

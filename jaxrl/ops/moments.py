@@ -12,7 +12,7 @@ PyTree = Any
 class Moments(NamedTuple):
     """Count, mean and summed squared deviation of everything seen, per element."""
 
-    count: Array  # []
+    count: Array  # type: ignore[assignment]  # [], not the method of tuples
     mean: PyTree  # *shape
     squares: PyTree  # *shape, sum of (x - mean)^2
 
