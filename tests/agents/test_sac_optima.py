@@ -100,15 +100,15 @@ def soft_loss(mean, std, alpha):
     return cost - alpha * quadrature.entropy(mean, std)
 
 
-@pytest.mark.parametrize("alpha, tolerance", [(0.1, 1e-3), (1e-4, 1e-4)])
+@pytest.mark.parametrize("alpha, tolerance", [(0.1, 1e-3), (1e-3, 2e-4)])
 def test_quadratic_bandit_is_solved(alpha, tolerance):
     config = dataclasses.replace(FIXED, temperature=alpha)
-    mean, std, _ = trained(state_free_actor(0.0, -1.0), QUADRATIC, config)
+    mean, std, _ = trained(state_free_actor(0.0, -2.0), QUADRATIC, config)
     best = minimize(
         lambda x: soft_loss(x[0], np.exp(x[1]), alpha), [0.3, -2.0], method="Nelder-Mead"
     )
     assert soft_loss(mean, std, alpha) == pytest.approx(best.fun, abs=tolerance)
-    if alpha < 1e-3:
+    if alpha < 0.01:
         assert np.tanh(mean) == pytest.approx(0.3, abs=0.01)
 
 

@@ -22,7 +22,7 @@ def test_squashed_actor_has_a_deviation_per_state():
     assert np.unique(np.asarray(policy.log_std)).size == 10
 
 
-@pytest.mark.parametrize("low, high", [(-20.0, 2.0), (0.0, 0.0), (-0.1, 0.1)])
+@pytest.mark.parametrize("low, high", [(-20.0, 2.0), (0.0, 0.0), (-0.5, 0.25)])
 def test_deviations_are_clipped(low, high):
     torso = nets.MLP((8, 4), kernel_init=jax.nn.initializers.normal(100.0))
     actor = nets.TanhGaussianActor(ENCODE, torso, log_std_min=low, log_std_max=high)
