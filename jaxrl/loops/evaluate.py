@@ -113,4 +113,5 @@ def score_on_host(
 def _counted(scores: Scores, reward: Any, last: Any) -> Scores:
     """Add a step's rewards to the episodes that are still going."""
     going = ~scores.finished
-    return Scores(scores.returns + going * reward, scores.lengths + going, scores.finished | last)
+    gained = jnp.where(going, reward, 0)  # a product would keep what is not finite
+    return Scores(scores.returns + gained, scores.lengths + going, scores.finished | last)

@@ -38,6 +38,13 @@ def updated(networks, config, state, batch):
     return jax.jit(partial(sac.update, networks, config))(state, batch, jax.random.key(2))
 
 
+@cache
+def plain():
+    """The default networks, their first state, and the compiled update."""
+    networks, state = begin()
+    return networks, state, jax.jit(partial(sac.update, networks, CONFIG))
+
+
 def hand_target(config, discount, last):
     """The target where min Q' = 2, log pi' = -0.5, alpha = 0.2 and r = 1."""
     networks = sac.Networks(
@@ -75,10 +82,10 @@ def descended(loss, params):
 
 def test_an_update_is_these_three_losses_in_this_order():
     """Targets are numbers, each loss moves its own parameters, and the critic moves first."""
-    networks, old = begin()
+    networks, old, update = plain()
     batch, key = batch_of(0), jax.random.key(2)
     actor, critic, temperature = networks[:3]
-    new, _ = updated(networks, CONFIG, old, batch)
+    new, _ = update(old, batch, jax.random.key(2))
     alpha = 1.0
 
     next_action, next_log_prob = actor.apply(old.actor.params, batch.next_obs).sample_and_log_prob(
@@ -166,13 +173,13 @@ def swapped(params):
 
 
 def test_critics_differ_and_are_exchangeable():
-    networks, old = begin()
+    networks, old, update = plain()
     batch = batch_of(0)
     exchanged = old._replace(
         critic=old.critic._replace(params=swapped(old.critic.params)), target=swapped(old.target)
     )
-    new, _ = updated(networks, CONFIG, old, batch)
-    other, _ = updated(networks, CONFIG, exchanged, batch)
+    new, _ = update(old, batch, jax.random.key(2))
+    other, _ = update(exchanged, batch, jax.random.key(2))
     chex.assert_trees_all_close(swapped(other.critic.params), new.critic.params, atol=1e-6)
     chex.assert_trees_all_close(other.actor, new.actor, atol=1e-6)
     for params in (old.critic.params, new.critic.params):
@@ -183,11 +190,11 @@ def test_critics_differ_and_are_exchangeable():
 
 @pytest.mark.parametrize("wrong", [("reward",), ("discount",), ("reward", "discount")])
 def test_a_trailing_axis_is_refused(wrong):
-    networks, state = begin()
+    _, state, update = plain()
     batch = batch_of(0)
     batch = batch._replace(**{name: getattr(batch, name)[:, None] for name in wrong})
     with pytest.raises((AssertionError, ValueError)):
-        updated(networks, CONFIG, state, batch)
+        update(state, batch, jax.random.key(2))
 
 
 def rows(batch, index):
@@ -213,7 +220,7 @@ def test_rows_are_independent_of_their_place_and_weighted():
 
 
 def test_a_batch_is_the_mean_of_its_rows():
-    networks, state = begin()
+    networks, state, _ = plain()
     batch, y = batch_of(0), jnp.linspace(-1, 1, 16)
 
     def grad(batch, y):
@@ -252,9 +259,9 @@ def test_without_noise_and_entropy_the_actor_climbs_q():
 def test_the_normalizer_moves_once_after_the_update():
     config = dataclasses.replace(CONFIG, normalize_obs=True)
     networks, old = begin(config)
-    plain = updated(networks, CONFIG, old._replace(normalizer=None), batch_of(0))[0]
+    first, _ = plain()[2](plain()[1], batch_of(0), jax.random.key(2))
     new, _ = updated(networks, config, old, batch_of(0))
-    chex.assert_trees_all_close(new.critic, plain.critic)  # the first batch meets mean 0, std 1
+    chex.assert_trees_all_close(new.critic, first.critic)  # the first batch meets mean 0, std 1
     np.testing.assert_allclose(new.normalizer.mean, batch_of(0).obs.mean(0), rtol=1e-5)
     assert float(new.normalizer.count) == 16
     shifted = new.normalizer._replace(mean=new.normalizer.mean + 1)
@@ -279,7 +286,7 @@ def test_the_actor_reads_only_its_keys():
 def test_bfloat16_computes_between_float32_parameters_and_values():
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     (networks, old), batch = begin(config), batch_of(0)
-    q, exact = (n.critic.apply(old.target, batch.obs, batch.action) for n in (networks, begin()[0]))
+    q, exact = (n.critic.apply(old.target, batch.obs, batch.action) for n in (networks, plain()[0]))
     assert q.dtype == jnp.float32
     assert 1e-5 < jnp.abs(q - exact).max() < 0.05
     new, metrics = updated(networks, config, old, batch)
