@@ -19,7 +19,7 @@ import optax
 from jaxrl import networks as nets
 from jaxrl.agents import bc, sac
 from jaxrl.errors import UserError, check_range
-from jaxrl.ops import conservative, losses
+from jaxrl.ops import conservative, losses, rows
 from jaxrl.types import (
     Agent,
     Array,
@@ -53,6 +53,7 @@ class Config:
     critics: int = 2  # size of the ensemble whose minimum is taken
     weight: float = 5.0  # of the penalty
     actions: int = 10  # sampled per state from each of three sources
+    parts: int = 1  # blocks of the batch that samples are valued in; 16 is a third faster on CPU
     softness: float = 1.0  # temperature of the soft maximum
     importance: bool = True  # weigh samples by their density (version 3), or not (version 2)
     gap_min: float = -float("inf")  # bounds of soft maximum minus Q of the data, per state
@@ -98,14 +99,11 @@ class Networks(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The actions that the penalty compares: M = 3 `actions` samples, and the data's at the end.
+    """What the penalty compares: M = 3 `actions` samples, and the data's action at the end."""
 
-    The data's are valued here again, so that the squared error keeps SAC's gradient to the bit.
-    """
-
-    obs: PyTree  # [M + 1, B, *obs_shape], where they are valued
-    action: Array  # [M + 1, B, A]
-    log_density: Array  # [M, B], of the samples under what they were drawn from
+    obs: PyTree  # [B, M + 1, *obs_shape], where they are valued
+    action: Array  # [B, M + 1, A]; the data's once more, so that SAC's gradient keeps its bits
+    log_density: Array  # [B, M], of the samples under what they were drawn from
 
 
 def init(networks: Networks, spec: Spec, config: Config, key: Key) -> State:
@@ -125,9 +123,9 @@ def init(networks: Networks, spec: Spec, config: Config, key: Key) -> State:
     )
 
 
-def repeat(tree: PyTree, n: int) -> PyTree:
-    """Every leaf with a new leading axis `[n]`."""
-    return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (n, *x.shape)), tree)
+def values(networks: Networks, config: Config, params: Params, obs: PyTree, action: Array) -> Array:
+    """Q of N actions per state, `[B, N, ...]`, as one flat batch. [E, B, N]"""
+    return rows.apply(partial(networks.critic.apply, params), obs, action, parts=config.parts)
 
 
 def backup(networks: Networks, config: Config, state: State, batch: Transition, key: Key) -> Array:
@@ -135,14 +133,14 @@ def backup(networks: Networks, config: Config, state: State, batch: Transition, 
     if config.backup == "sample":
         return sac.soft_target(networks, config, state, batch, key)
     policy = networks.actor.apply(state.actor.params, batch.next_obs)
-    action, log_prob = repeat(policy, config.actions).sample_and_log_prob(key)
-    obs = repeat(batch.next_obs, config.actions)
-    q = networks.critic.apply(state.target, obs, action)  # [E, N, B]
+    action, log_prob = rows.repeat(policy, config.actions).sample_and_log_prob(key)
+    obs = rows.repeat(batch.next_obs, config.actions)
+    q = values(networks, config, state.target, obs, action)  # [E, B, N]
     if config.backup == "min_of_max":
         value = conservative.min_of_max(q)
     else:
         value, best = conservative.max_of_min(q)
-        cost = sac.alpha(networks, state) * jnp.take_along_axis(log_prob, best[None], 0)[0]
+        cost = sac.alpha(networks, state) * jnp.take_along_axis(log_prob, best[:, None], 1)[:, 0]
         value = value - cost if config.backup_entropy else value
     chex.assert_equal_shape([batch.reward, batch.discount, value])
     return config.reward_scale * batch.reward + config.gamma * batch.discount * value
@@ -152,23 +150,23 @@ def propose(
     networks: Networks, config: Config, actor: Params, batch: Transition, key: Key
 ) -> Candidates:
     """Actions of the uniform distribution, and of the policy at this state and at the next."""
-    n, shape = config.actions, batch.action.shape
+    (b, a), n = batch.action.shape, config.actions
     key_uniform = jax.random.fold_in(key, UNIFORM)
-    uniform = jax.random.uniform(key_uniform, (n, *shape), batch.action.dtype, -1.0, 1.0)
+    uniform = jax.random.uniform(key_uniform, (b, n, a), batch.action.dtype, -1.0, 1.0)
 
     def draw(obs: PyTree, name: int) -> tuple[Array, Array]:
-        policy = repeat(networks.actor.apply(actor, obs), n)
+        policy = rows.repeat(networks.actor.apply(actor, obs), n)
         return policy.sample_and_log_prob(jax.random.fold_in(key, name))
 
-    obs = repeat(batch.obs, n)
-    at_next = obs if config.next_actions_at == "obs" else repeat(batch.next_obs, n)
+    obs = rows.repeat(batch.obs, n)
+    at_next = obs if config.next_actions_at == "obs" else rows.repeat(batch.next_obs, n)
     here, log_here = draw(batch.obs, HERE)
     there, log_there = draw(batch.next_obs, NEXT)
-    log_uniform = jnp.full((n, shape[0]), -shape[-1] * jnp.log(2.0), log_here.dtype)
+    log_uniform = jnp.full((b, n), -a * jnp.log(2.0), log_here.dtype)
     return Candidates(
-        obs=jax.tree.map(lambda x, y: jnp.concatenate([x, y, x, x[:1]]), obs, at_next),
-        action=jnp.concatenate([uniform, there, here, batch.action[None]]),
-        log_density=jnp.concatenate([log_uniform, log_there, log_here]),
+        obs=jax.tree.map(lambda x, y: jnp.concatenate([x, y, x, x[:, :1]], 1), obs, at_next),
+        action=jnp.concatenate([uniform, there, here, batch.action[:, None]], 1),
+        log_density=jnp.concatenate([log_uniform, log_there, log_here], 1),
     )
 
 
@@ -191,9 +189,9 @@ def critic_loss(
 ) -> tuple[Array, Metrics]:
     """SAC's squared error plus the penalty, summed over the ensemble, Eq. 4."""
     loss, metrics = sac.critic_loss(params, networks, batch, target)
-    q = networks.critic.apply(params, candidates.obs, candidates.action)  # [E, M + 1, B]
+    q = values(networks, config, params, candidates.obs, candidates.action)  # [E, B, M + 1]
     log_density = candidates.log_density if config.importance else None
-    gaps = conservative.gap(q[:, :-1], q[:, -1], log_density, config.softness)  # [E, B]
+    gaps = conservative.gap(q[..., :-1], q[..., -1], log_density, config.softness)  # [E, B]
     gap = losses.mean(jnp.clip(gaps, config.gap_min, config.gap_max), batch.weight)
     penalty = gaps.shape[0] * multiplier * excess(config, gap)
     return loss + penalty, metrics | {"penalty": penalty, "gap": gap}
@@ -286,6 +284,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_range("tau", config.tau, 0, 1)
     check_range("weight", config.weight, 0)
     check_range("actions", config.actions, 1)
+    check_range("parts", config.parts, 1)
     check_range("softness", config.softness, 1e-6)
     networks = networks or build(spec, config)
     networks = networks._replace(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents import bc, cql, dsac, iql, sac, sac_discrete, td3_bc
+from jaxrl.agents import bc, cql, dsac, iql, ppo, sac, sac_discrete, td3_bc
 from jaxrl.types import Agent, Key, PyTree, Spec, Transition
 
 Change = Callable[[Any], Any]  # of a config
@@ -91,11 +91,14 @@ SMALL = {"hidden": HIDDEN, "learning_rate": 1e-3}
 BC = bc.Config(**SMALL)
 TD3_BC = td3_bc.Config(**SMALL)
 IQL = iql.Config(**SMALL)
-CQL = cql.Config(**SMALL, actor_learning_rate=1e-3, actions=4)
+# Its gradients are sums over many actions: a near-zero one is rounding, which 1e-8 would amplify.
+CQL = cql.Config(**SMALL, actor_learning_rate=1e-3, adam_eps=1e-5, actions=4)
 CQL_OPTIONS = {"lagrange": "jaxcql", "backup": "max_of_min", "backup_entropy": True, "bc_steps": 2}
 DSAC = dsac.Config(**SMALL)
 DSAC_V1 = {"expected_value": False, "twin": False, "adaptive": False}
 SAC_DISCRETE = sac_discrete.Config(**SMALL)
+# It takes four optimiser steps an update, so the mesh tests take twelve.
+PPO = ppo.Config(**SMALL, adam_eps=1e-3, epochs=2, minibatches=2, blocks=8)
 CASES = (
     Case("sac", sac, FLAT, SAC),
     Case("sac_normalized", sac, FLAT, dataclasses.replace(SAC, normalize_obs=True), variant=True),
@@ -143,4 +146,13 @@ CASES = (
         variant=True,
     ),
     Case("sac_discrete", sac_discrete, CHOICES, SAC_DISCRETE),
+    Case("ppo", ppo, FLAT, PPO, rollouts),
+    Case(
+        "ppo_discrete",
+        ppo,
+        CHOICES,
+        dataclasses.replace(PPO, normalize_obs=True, entropy_cost=0.01),
+        rollouts,
+        variant=True,
+    ),
 )

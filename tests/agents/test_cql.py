@@ -9,6 +9,7 @@ import pytest
 
 from jaxrl.agents import cql, sac
 from jaxrl.errors import UserError
+from jaxrl.ops import rows
 from jaxrl.types import Spec
 from tests.agents.catalog import FLAT, transitions
 from tests.agents.fakes import Module, Spy
@@ -75,9 +76,9 @@ def settled(weight):
     networks = cql.Networks(actor=None, critic=table, temperature=None, multiplier=None)
     arm = jnp.array([-0.5] * 9 + [0.5])[:, None]
     batch = data(n=10)._replace(action=arm, reward=jnp.where(arm[:, 0] > 0, 2.0, 1.0))
-    both = jnp.broadcast_to(jnp.array([-0.5, 0.5])[:, None, None], (2, 10, 1))
-    action = jnp.concatenate([both, arm[None]])
-    candidates = cql.Candidates(cql.repeat(batch.obs, 3), action, jnp.zeros((2, 10)))
+    both = jnp.broadcast_to(jnp.array([[[-0.5], [0.5]]]), (10, 2, 1))
+    action = jnp.concatenate([both, arm[:, None]], 1)
+    candidates = cql.Candidates(rows.repeat(batch.obs, 3), action, jnp.zeros((10, 2)))
     args = networks, change(weight=weight), batch, batch.reward, candidates, jnp.ones(())
     grad = jax.grad(cql.critic_loss, has_aux=True)
     step = jax.jit(lambda q: q - 0.1 * grad(q, *args)[0])
@@ -104,15 +105,15 @@ def test_candidates_and_their_densities():
     networks, state = built()
     batch, n = data(), SMALL.actions
     found = cql.propose(networks, SMALL, state.actor.params, batch, jax.random.key(0))
-    assert found.action.shape == (3 * n + 1, 16, 3)
-    assert found.log_density.shape == (3 * n, 16)
-    np.testing.assert_array_equal(found.action[-1], batch.action)
-    np.testing.assert_allclose(found.log_density[:n], -3 * np.log(2), rtol=1e-6)
-    for rows, obs in [(slice(n, 2 * n), batch.next_obs), (slice(2 * n, 3 * n), batch.obs)]:
-        policy = cql.repeat(networks.actor.apply(state.actor.params, obs), n)
-        expected = policy.log_prob(found.action[rows])
-        np.testing.assert_allclose(found.log_density[rows], expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(found.obs, cql.repeat(batch.obs, 3 * n + 1))
+    assert found.action.shape == (16, 3 * n + 1, 3)
+    assert found.log_density.shape == (16, 3 * n)
+    np.testing.assert_array_equal(found.action[:, -1], batch.action)
+    np.testing.assert_allclose(found.log_density[:, :n], -3 * np.log(2), rtol=1e-6)
+    for part, obs in [(slice(n, 2 * n), batch.next_obs), (slice(2 * n, 3 * n), batch.obs)]:
+        policy = rows.repeat(networks.actor.apply(state.actor.params, obs), n)
+        expected = policy.log_prob(found.action[:, part])
+        np.testing.assert_allclose(found.log_density[:, part], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(found.obs, rows.repeat(batch.obs, 3 * n + 1))
     assert len(np.unique(found.action)) == found.action.size
 
 
@@ -137,29 +138,42 @@ def test_jacobi_order_moves_the_actor_by_the_old_critic():
 
 
 def asked(config):
-    """Where the penalty valued its candidates, `[M + 1, B, S]`, and the batch."""
-    spy = Spy(cql.build(FLAT, config).critic)
-    networks, state = built(config, critic=spy)
-    spy.calls.clear()
-    batch = data()
-    cql.evaluate(networks, config, state, batch, jax.random.key(3))
-    squared, penalty = [obs for params, obs, _ in spy.calls if params is not state.target]
-    assert squared is batch.obs
-    return penalty, batch
+    """Where the penalty valued its candidates, `[B, M + 1, S]`, and the batch."""
+    networks, state = built(config)
+    batch, key = data(), jax.random.key(3)
+    return cql.propose(networks, config, state.actor.params, batch, key).obs, batch
 
 
 def test_actions_of_the_next_state_are_valued_at_this_one():
     obs, batch = asked(SMALL)
-    np.testing.assert_array_equal(obs, cql.repeat(batch.obs, 10))
+    np.testing.assert_array_equal(obs, rows.repeat(batch.obs, 10))
     here = updated(batch=data())[1]["gap"]
     there = updated(batch=data()._replace(next_obs=data(5).next_obs))[1]["gap"]
     assert float(here) != float(there)
 
 
+def test_trained_critics_are_never_asked_about_the_next_state():
+    spy = Spy(cql.build(FLAT, SMALL).critic)
+    networks, state = built(critic=spy)
+    spy.calls.clear()
+    batch = data()
+    with jax.disable_jit():
+        cql.evaluate(networks, SMALL, state, batch, jax.random.key(3))
+    online = [obs for params, obs, _ in spy.calls if params is not state.target]
+    assert [len(obs) for obs in online] == [16, 160]
+    for obs in online:
+        assert np.isin(np.asarray(obs), np.asarray(batch.obs)).all()
+
+
 def test_actions_of_the_next_state_can_be_valued_there():
     obs, batch = asked(change(next_actions_at="next_obs"))
-    at_next = (obs == batch.next_obs[None]).all((1, 2))
+    at_next = (obs == batch.next_obs[:, None]).all((0, 2))
     assert at_next.tolist() == [False] * 3 + [True] * 3 + [False] * 4
+
+
+def test_valuing_in_parts_changes_only_rounding():
+    whole, parts = updated(), updated(change(parts=4))
+    chex.assert_trees_all_close(whole, parts, rtol=1e-4, atol=1e-6)
 
 
 def lagrange(kind, weight=2.0, threshold=5.0):
@@ -283,7 +297,7 @@ def test_permuting_batch_and_candidates_changes_nothing():
         return grad(state.critic.params, *args)[0]
 
     mixed = jax.tree.map(lambda x: x[order], batch)
-    along = jax.tree.map(lambda x: x[:, order], candidates)
+    along = jax.tree.map(lambda x: x[order], candidates)
     chex.assert_trees_all_close(of(batch, candidates), of(mixed, along), rtol=1e-3, atol=1e-4)
 
 
@@ -293,7 +307,7 @@ def test_weights_of_the_batch_reach_the_penalty():
     networks, state = built()
     batch = data()
     found = cql.propose(networks, SMALL, state.actor.params, batch, jax.random.key(3))
-    single = jax.tree.map(lambda x: x[:, 3:4], found)
+    single = jax.tree.map(lambda x: x[3:4], found)
     row = jax.tree.map(lambda x: x[3:4], batch)
     args = networks, SMALL, row, row.reward, single, jnp.ones(())
     _, metrics = cql.critic_loss(state.critic.params, *args)

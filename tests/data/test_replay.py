@@ -52,6 +52,7 @@ def drawn(ring, count, batch=64, seed=0, **options):
 def test_only_what_is_held_is_drawn(times, held):
     batch = drawn(filled(times, capacity=4), times)
     assert sorted(set(batch.obs[:, 0].tolist())) == held
+    assert (batch.reward >= 1).all()  # what was never written pays 0
 
 
 def test_rows_stay_together():
