@@ -1,7 +1,10 @@
 """Soft Actor-Critic, online.
 
-python experiments/sac.py
-python experiments/sac.py --env gymnasium/HalfCheetah-v5 --num-seeds 3
+    python experiments/sac.py
+
+Pendulum-v1, three seeds of 12,000 steps: -172, -172 and -175 in 20 s on two cores of a Xeon.
+
+    python experiments/sac.py --env gymnasium/HalfCheetah-v5 --num-seeds 3
 """
 
 import dataclasses
