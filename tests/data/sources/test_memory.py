@@ -13,13 +13,14 @@ from tests.data import synthetic
 
 ROWS, LENGTH, OBS, ACTION = 1_000_000, 1000, 17, 6  # HalfCheetah
 MEASURE = """
-import json, resource, sys, jax, jax.numpy as jnp, numpy as np, psutil
+import json, re, sys, jax, jax.numpy as jnp, numpy as np, psutil
 from jaxrl.data import sources
 sources.find(sys.argv[2])  # readers imported, allocators warm
 sources.load("jaxrl/pendulum-mixed-v0", 8)
 before = psutil.Process().memory_info().rss
 dataset = jax.block_until_ready(sources.load(sys.argv[1], 8))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+status = open('/proc/self/status').read()  # `ru_maxrss` would count the process that forked
+peak = int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) * 1024
 arrays = sum(x.nbytes for x in jax.tree.leaves(dataset))
 print(json.dumps({"arrays": arrays, "above": peak - before, "size": dataset.size}))
 """
