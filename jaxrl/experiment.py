@@ -219,6 +219,8 @@ def on_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
 def _online(
     on_device: ModuleType, on_host: ModuleType, config: Any, agent: Agent, env: Any
 ) -> Loop:
+    if config.video and env.render is None:
+        raise UserError(f"video: env {config.env} cannot be drawn")
     args = (agent, env, config.loop, config.blocks, config.agent.gamma)
     if isinstance(env, HostEnv):
         return on_host.make(*args, num_seeds=config.num_seeds)

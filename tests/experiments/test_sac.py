@@ -112,12 +112,18 @@ def test_another_configuration_is_refused(sac, tmp_path, capsys):
         (("--agent.gamma", 1.5), "gamma: found 1.5"),
         (("--loop.capacity", 10**13), "bytes"),
         (("--mesh.data", 99), "99 devices"),
+        (("--video", "--env", f"{__name__}:undrawn"), "undrawn cannot be drawn"),
     ],
 )
 def test_bad_input(sac, tmp_path, capsys, flags, said):
     out = tmp_path / "run"
     assert said in refused(sac, capsys, *TINY, "--num-seeds", 1, "--out", out, *flags)
     assert not (out / "metrics.jsonl").exists()
+
+
+def undrawn():
+    """A pendulum without pictures."""
+    return envs.make("jaxrl/Pendulum-v1")._replace(render=None)
 
 
 def broken():
