@@ -1,7 +1,6 @@
 """Save and resume any run, re-placed on the current devices; load an agent into a notebook."""
 
 import importlib
-import json
 import logging
 import sys
 import time
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxrl import provenance
 from jaxrl.errors import UserError
 from jaxrl.loops.loop import Run
 from jaxrl.types import Agent, PyTree, Spec, State
@@ -153,19 +153,7 @@ def decode_spec(spec: dict) -> Spec:
     return Spec(obs, leaf(spec["action"]), spec["num_actions"])
 
 
-def settings(directory: str | Path) -> dict:
-    """The contents of a run's `config.json`.
-
-    Raises:
-      UserError: there is none, or it cannot be read.
-    """
-    path = Path(directory) / "config.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"run: {path} does not exist; expected the directory of a run") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"run: {path} is not valid JSON ({error})") from None
+settings = provenance.read  # of a run, from its directory
 
 
 def agent_of(config: dict) -> Agent:

@@ -135,6 +135,8 @@ def read(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected the directory of a run") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected a run") from None
     except ValueError as error:  # cut short, or not text
