@@ -10,7 +10,8 @@ import tyro
 
 from jaxrl import envs, experiment, policies
 from jaxrl.agents import dsac
-from jaxrl.loops import evaluate, off_policy
+from jaxrl.experiment import changed
+from jaxrl.loops import off_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,21 @@ class Config(experiment.Config):
     loop: off_policy.Config = off_policy.Config()
 
 
+ON_DEVICE = {
+    "envs": 128,
+    "batch_size": 512,
+    "capacity": 4_194_304,
+    "warmup": 8_192,
+    "updates_per_step": 8 / 128,
+    "report_every": 102_400,
+}
+# The authors' networks, rates and warm-up (github.com/Jingliang-Duan/DSAC-v2), the same for every
+# task but Hopper. They take 20 environment steps per update: `--loop.updates-per-step 0.05`.
+MUJOCO = Config(
+    steps=1_000_000,
+    episodes=10,
+    loop=off_policy.Config(warmup=10_000, report_every=5_000),
+)
 PRESETS = {
     "jaxrl/Pendulum-v1": Config(
         steps=20_000,
@@ -28,13 +44,12 @@ PRESETS = {
         agent=dsac.Config(hidden=(64, 64), learning_rate=3e-4, temperature=1.0),
         loop=off_policy.Config(batch_size=128, capacity=100_000),
     ),
-    # The authors' networks, rates and warm-up (github.com/Jingliang-Duan/DSAC-v2); they take
-    # 20 environment steps per update, `--loop.updates-per-step 0.05`.
-    "*": Config(
-        steps=1_000_000,
-        episodes=10,
-        loop=off_policy.Config(warmup=10_000, report_every=5_000),
-    ),
+    "gymnasium/Hopper-v5": changed(MUJOCO, agent={"gamma": 0.999}),
+    # No authors' settings for simulators on the device: their agent, the collection that
+    # mujoco_playground `config/dm_control_suite_params.py` gives SAC.
+    "brax/*": changed(MUJOCO, steps=5_000_000, episodes=128, loop=ON_DEVICE),
+    "playground/*": changed(MUJOCO, steps=5_000_000, episodes=128, loop=ON_DEVICE),
+    "*": MUJOCO,
 }
 
 
@@ -42,12 +57,8 @@ def main(config: Config) -> None:
     """DSAC-T, distributional Soft Actor-Critic with three refinements, online."""
     env = envs.make(config.env)
     agent = dsac.make(env.spec, config.agent)
-    policy = policies.memoryless(agent)
-    score = evaluate.make(env, policy, config.episodes)
-    with experiment.Session(config, dsac, env.spec) as session:
-        for run, metrics in session.train(experiment.off_policy_loop(config, agent, env)):
-            session.log(metrics | session.scores(score, run))
-        session.record(env, policy)
+    loop = experiment.off_policy_loop(config, agent, env)
+    experiment.run(config, dsac, loop, env, policies.memoryless(agent))
 
 
 if __name__ == "__main__":

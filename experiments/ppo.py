@@ -11,7 +11,8 @@ import tyro
 from jaxrl import envs, experiment, policies
 from jaxrl.agents import ppo
 from jaxrl.envs import wrappers
-from jaxrl.loops import acting, evaluate, on_policy
+from jaxrl.experiment import changed
+from jaxrl.loops import acting, on_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,71 +24,66 @@ class Config(experiment.Config):
     loop: on_policy.Config = on_policy.Config()
 
 
-DISCRETE = ppo.Config(  # CleanRL `ppo.py` and OpenAI Baselines, with a rate that suits eight envs
-    learning_rate=1e-3, epochs=4, minibatches=4, entropy_cost=0.01
+DISCRETE = Config(  # CleanRL `ppo.py` and OpenAI Baselines, with a rate that suits eight envs
+    env="jaxrl/CartPole-v1",
+    steps=1_000_000,
+    agent=ppo.Config(learning_rate=1e-3, epochs=4, minibatches=4, entropy_cost=0.01),
+    loop=on_policy.Config(envs=8, steps=128),
 )
-BRAX = ppo.Config(  # brax `notebooks/training.ipynb`, ant
-    gamma=0.97,
-    learning_rate=3e-4,
-    adam_eps=1e-8,
-    max_grad_norm=None,
-    epochs=4,
-    minibatches=32,
-    clip=0.3,
-    value_clip=None,
-    entropy_cost=1e-2,
-    reward_scale=10.0,
-    normalize_obs=True,
-    squash=True,
-    hidden=(32, 32, 32, 32),
-    critic_hidden=(256, 256, 256, 256, 256),
-    activation="swish",
+MUJOCO = Config(  # CleanRL `ppo_continuous_action.py`, one set for all tasks
+    steps=1_000_000,
+    episodes=10,
+    agent=ppo.Config(normalize_obs=True),
+    loop=on_policy.Config(envs=1, steps=2048, normalize_reward=True, report_every=20_480),
 )
-PLAYGROUND = dataclasses.replace(  # mujoco_playground `config/dm_control_suite_params.py`
-    BRAX, gamma=0.995, learning_rate=1e-3, epochs=16
-)
-MUJOCO = dataclasses.replace(ppo.Config(), normalize_obs=True)  # CleanRL `ppo_continuous_action.py`
-
-PRESETS = {
-    "jaxrl/CartPole-v1": Config(
-        env="jaxrl/CartPole-v1",
-        steps=204_800,
-        num_seeds=3,
-        agent=DISCRETE,
-        loop=on_policy.Config(envs=8, steps=128),
+BRAX = Config(  # brax `notebooks/training.ipynb`, ant
+    steps=50_000_000,
+    anneal=False,
+    episodes=128,
+    agent=ppo.Config(
+        gamma=0.97,
+        learning_rate=3e-4,
+        adam_eps=1e-8,
+        max_grad_norm=None,
+        epochs=4,
+        minibatches=32,
+        clip=0.3,
+        value_clip=None,
+        entropy_cost=1e-2,
+        reward_scale=10.0,
+        normalize_obs=True,
+        squash=True,
+        hidden=(32, 32, 32, 32),
+        critic_hidden=(256, 256, 256, 256, 256),
+        activation="swish",
     ),
-    "jaxrl/Pendulum-v1": Config(
+    loop=on_policy.Config(envs=4096, steps=5, report_every=1_024_000),
+)
+PLAYGROUND = changed(  # mujoco_playground `config/dm_control_suite_params.py`
+    BRAX,
+    steps=60_000_000,
+    agent={"gamma": 0.995, "learning_rate": 1e-3, "epochs": 16},
+    loop={"envs": 2048, "steps": 30, "report_every": 1_228_800},
+)
+PRESETS = {
+    "jaxrl/CartPole-v1": changed(DISCRETE, steps=204_800, num_seeds=3),
+    "jaxrl/Pendulum-v1": changed(
+        MUJOCO,
         steps=409_600,
         num_seeds=3,
-        agent=dataclasses.replace(MUJOCO, gamma=0.9, learning_rate=1e-3),
-        loop=on_policy.Config(envs=16, steps=256, normalize_reward=True),
+        agent={"gamma": 0.9, "learning_rate": 1e-3},
+        loop={"envs": 16, "steps": 256},
     ),
-    "gymnasium/*": Config(
-        steps=1_000_000,
-        episodes=10,
-        agent=MUJOCO,
-        loop=on_policy.Config(envs=1, steps=2048, normalize_reward=True, report_every=20_480),
-    ),
-    "brax/*": Config(
-        steps=50_000_000,
-        anneal=False,
-        episodes=128,
-        agent=BRAX,
-        loop=on_policy.Config(envs=4096, steps=5, report_every=1_024_000),
-    ),
-    "playground/BallInCup": Config(agent=dataclasses.replace(PLAYGROUND, gamma=0.95)),
-    "playground/FingerSpin": Config(agent=dataclasses.replace(PLAYGROUND, gamma=0.95)),
-    "playground/*": Config(agent=PLAYGROUND),
-    "*": Config(steps=1_000_000, agent=DISCRETE, loop=on_policy.Config(envs=8, steps=128)),
+    "gymnasium/*": MUJOCO,
+    "brax/*": BRAX,
+    "playground/BallInCup": changed(PLAYGROUND, agent={"gamma": 0.95}),
+    "playground/FingerSpin": changed(PLAYGROUND, agent={"gamma": 0.95}),
+    "playground/Acrobot*": changed(PLAYGROUND, steps=100_000_000),
+    "playground/Swimmer*": changed(PLAYGROUND, steps=100_000_000),
+    "playground/WalkerRun": changed(PLAYGROUND, steps=100_000_000),
+    "playground/*": PLAYGROUND,
+    "*": DISCRETE,
 }
-for name in [name for name in PRESETS if name.startswith("playground/")]:
-    PRESETS[name] = dataclasses.replace(
-        PRESETS[name],
-        steps=60_000_000,
-        anneal=False,
-        episodes=128,
-        loop=on_policy.Config(envs=2048, steps=30, report_every=1_228_800),
-    )
 
 
 def completed(config: Config) -> Config:
@@ -104,12 +100,8 @@ def main(config: Config) -> None:
     env = envs.make(config.env)
     env = wrappers.squash(env) if config.agent.squash else env
     agent = ppo.make(env.spec, config.agent)
-    policy = policies.memoryless(agent)
-    score = evaluate.make(env, policy, config.episodes)
-    with experiment.Session(config, ppo, env.spec) as session:
-        for run, metrics in session.train(experiment.on_policy_loop(config, agent, env)):
-            session.log(metrics | session.scores(score, run))
-        session.record(env, policy)
+    loop = experiment.on_policy_loop(config, agent, env)
+    experiment.run(config, ppo, loop, env, policies.memoryless(agent))
 
 
 if __name__ == "__main__":

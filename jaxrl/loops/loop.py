@@ -76,20 +76,28 @@ def train(
     iterations: int,
     report_every: int,
     stop: Callable[[], bool] = lambda: False,
+    parts: list[Metrics] | None = None,
 ) -> Iterator[tuple[Run, Metrics]]:
     """Play until `iterations` are done in all, yielding every `report_every` of them.
 
     `stop` is asked every `STRETCH` iterations; once it is true, the run so far comes last.
+
+    Args:
+      parts: filled with the metrics of stretches since the last report. Where it is not empty at
+        the end, `stop` came between two reports, and the next call, given it, completes the one.
     """
-    done = int(step_of(run))
+    done, parts = int(step_of(run)), [] if parts is None else parts
     while done < iterations and not stop():
-        end, parts = min(done - done % report_every + report_every, iterations), []
+        end = min(done - done % report_every + report_every, iterations)
         while done < end and not stop():
             n = min(STRETCH - done % STRETCH, end - done)
             run, metrics = loop.advance(run, jax.random.clone(key), n)
             done += n
-            parts.append(jax.block_until_ready(metrics))
-        yield run, average(jax.tree.map(lambda *x: jnp.stack(x), *parts))
+            parts.append(jax.device_get(metrics))
+        report = average(jax.tree.map(lambda *x: jnp.stack(x), *parts))
+        if done == end:
+            parts.clear()
+        yield run, report
 
 
 def step_of(run: Run | tuple[Run, ...]) -> Array:

@@ -1,16 +1,16 @@
 """The SAC script as a user meets it: what it writes, and what it says to bad input."""
 
-import importlib.util
 import json
-import sys
+import signal
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tyro
 
-from jaxrl import checkpoint, envs, experiment
+from jaxrl import checkpoint, envs, loops, session
+from jaxrl.loops import loop
 from tests import scripts
 
 TINY = (
@@ -20,30 +20,8 @@ TINY = (
 
 
 @pytest.fixture
-def sac(monkeypatch):
-    """Run the script in this process with the given flags."""
-    spec = importlib.util.spec_from_file_location("sac", scripts.ROOT / "experiments" / "sac.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sac"] = module
-    spec.loader.exec_module(module)
-
-    def run(*flags):
-        flags = ("--mesh.data", "1", *map(str, flags))
-        monkeypatch.setattr(sys, "argv", ["sac.py", *flags])
-        experiment.launch(module.main, tyro.cli, module.PRESETS)
-
-    yield run
-    sys.modules.pop("sac")
-
-
-def refused(sac, capsys, *flags) -> str:
-    """The one line that a run is refused with."""
-    with pytest.raises(SystemExit) as exit:
-        sac(*flags)
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ")
-    return lines[0]
+def sac(script):
+    return partial(script, "sac")
 
 
 def test_files_of_a_run(sac, tmp_path, capsys):
@@ -77,6 +55,47 @@ def test_more_steps_continue(sac, tmp_path):
     scripts.assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
+def test_a_run_stopped_between_reports_reports_the_same(sac, tmp_path, monkeypatch):
+    flags = (*TINY, "--num-seeds", 2)
+    monkeypatch.setattr(loop, "STRETCH", 8)
+    sac(*flags, "--out", tmp_path / "b")
+    train = loops.train
+    monkeypatch.setattr(session.loops, "train", terminated(at=7, train=train))
+    with pytest.raises(SystemExit) as exit:
+        sac(*flags, "--out", tmp_path / "c")
+    assert exit.value.code == 143
+    monkeypatch.setattr(session.loops, "train", train)
+    assert [row["step"] for row in scripts.metrics(tmp_path / "c")] == [20]
+    sac(*flags, "--out", tmp_path / "c")
+    scripts.assert_same_run(tmp_path / "b", tmp_path / "c")
+
+
+def terminated(at, train):
+    """`loops.train` that receives SIGTERM when it asks the `at`-th time whether to stop."""
+    asked = []
+
+    def with_signal(*args):
+        *args, stop, parts = args
+
+        def asking():
+            asked.append(True)
+            if len(asked) == at:
+                signal.raise_signal(signal.SIGTERM)
+            return stop()
+
+        return train(*args, asking, parts)
+
+    return with_signal
+
+
+def test_discrete_actions_choose_discrete_sac(sac, tmp_path):
+    sac("--env", "gymnax/CartPole-v1", *TINY, "--num-seeds", 1, "--out", tmp_path)
+    settings = checkpoint.settings(tmp_path)
+    assert settings["algorithm"] == "sac_discrete" and settings["agent"]["target_entropy"] == 0.98
+    agent, state = checkpoint.load(tmp_path)
+    assert agent.act(state, jnp.zeros((2, 4))).dtype == jnp.int32
+
+
 def test_a_complete_run_is_left_as_it_is(sac, tmp_path):
     sac(*TINY, "--out", tmp_path, "--num-seeds", 1)
     before = (tmp_path / "metrics.jsonl").read_bytes()
@@ -89,11 +108,10 @@ def test_stops_at_a_return(sac, tmp_path):
     assert [row["step"] for row in scripts.metrics(tmp_path)] == [20]
 
 
-def test_another_configuration_is_refused(sac, tmp_path, capsys):
+def test_another_configuration_is_refused(sac, refused, tmp_path):
     sac(*TINY, "--out", tmp_path, "--num-seeds", 1)
     before = {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
-    capsys.readouterr()
-    error = refused(sac, capsys, *TINY, "--out", tmp_path, "--num-seeds", 1, "--agent.gamma", 0.5)
+    error = refused("sac", *TINY, "--out", tmp_path, "--num-seeds", 1, "--agent.gamma", 0.5)
     assert "agent.gamma: found 0.99" in error and "asked for 0.5" in error
     assert before == {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
 
@@ -102,7 +120,7 @@ def test_another_configuration_is_refused(sac, tmp_path, capsys):
     ("flags", "said"),
     [
         (("--env", "jaxrl/Pendulm-v1"), "near names: Pendulum-v1"),
-        (("--env", "jaxrl/CartPole-v1"), "sac needs continuous actions"),
+        (("--env", "jaxrl/CartPole-v1", "--agent.target-entropy", -1), "target_entropy: found -1"),
         (("--steps", 0), "steps: found 0"),
         (("--num-seeds", 0), "num_seeds: found 0"),
         (("--loop.envs", -1), "loop.envs: found -1"),
@@ -115,9 +133,9 @@ def test_another_configuration_is_refused(sac, tmp_path, capsys):
         (("--video", "--env", f"{__name__}:undrawn"), "undrawn cannot be drawn"),
     ],
 )
-def test_bad_input(sac, tmp_path, capsys, flags, said):
+def test_bad_input(refused, tmp_path, flags, said):
     out = tmp_path / "run"
-    assert said in refused(sac, capsys, *TINY, "--num-seeds", 1, "--out", out, *flags)
+    assert said in refused("sac", *TINY, "--num-seeds", 1, "--out", out, *flags)
     assert not (out / "metrics.jsonl").exists()
 
 
@@ -137,9 +155,9 @@ def broken():
     return env._replace(step=step)
 
 
-def test_non_finite_environment(sac, tmp_path, capsys):
+def test_non_finite_environment(refused, tmp_path):
     flags = ("--env", f"{__name__}:broken", *TINY, "--out", tmp_path, "--num-seeds", 1)
-    error = refused(sac, capsys, *flags)
+    error = refused("sac", *flags)
     assert "non-finite observation or reward at step 10" in error and "broken" in error
     saved = scripts.arrays(tmp_path, "failed")
     assert all(np.isfinite(x).all() for name, x in saved.items() if "actor" in name)
