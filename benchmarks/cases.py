@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxrl.agents import bc, cql, dsac, iql, ppo, sac, td3_bc
 from jaxrl.data import replay
+from jaxrl.loops import on_policy
 from jaxrl.types import Key, PyTree, Spec, Transition
 
 SPEC = Spec.continuous(17, 6)
@@ -17,16 +19,16 @@ HELD = 131_072  # transitions in replay
 BATCH = 256
 
 
-def transitions(key: Key, *shape: int) -> Transition:
+def transitions(key: Key, *shape: int, spec: Spec = SPEC) -> Transition:
     """Random experience of leading axes `shape`, a hundredth of it terminal."""
     keys = jax.random.split(key, 5)
     ends = jax.random.uniform(keys[0], shape) < 0.01
     return Transition(
-        obs=jax.random.normal(keys[1], (*shape, *SPEC.obs.shape)),
-        action=jax.random.uniform(keys[2], (*shape, *SPEC.action.shape), minval=-1),
+        obs=jax.random.normal(keys[1], (*shape, *spec.obs.shape)),
+        action=jax.random.uniform(keys[2], (*shape, *spec.action.shape), minval=-1),
         reward=jax.random.normal(keys[3], shape),
         discount=1 - ends.astype(float),
-        next_obs=jax.random.normal(keys[4], (*shape, *SPEC.obs.shape)),
+        next_obs=jax.random.normal(keys[4], (*shape, *spec.obs.shape)),
         last=ends,
     )
 
@@ -41,9 +43,9 @@ def from_ring(data: Transition, key: Key) -> Transition:
     return replay.sample(data, jnp.int32(HELD), key, BATCH)
 
 
-def rollout(key: Key) -> Transition:
-    """A rollout `[T, N]` of 2,048 steps."""
-    return transitions(key, 128, 16)
+def rollout(key: Key, steps: int = 128, envs: int = 16) -> Transition:
+    """A rollout `[T, N]`."""
+    return transitions(key, steps, envs)
 
 
 def whole(data: PyTree, key: Key) -> PyTree:
@@ -64,15 +66,43 @@ class Case:
     draw: Callable[[PyTree, Key], PyTree] = from_ring
     beside: str | None = None  # the case whose cost this one's is divided by
     host: bool = False  # also end to end on Gymnasium's HalfCheetah-v5
+    simulated: on_policy.Config | None = None  # also end to end on SIMULATOR, with these rollouts
 
 
+SIMULATOR = "brax/hopper?backend=spring"
 SAC, DSAC = sac.Config(), dsac.Config()
+PPO = ppo.Config(  # what `peers/brax_ppo.py` sets, and brax's defaults
+    gamma=0.97,
+    learning_rate=3e-4,
+    adam_eps=1e-8,
+    max_grad_norm=None,
+    epochs=4,
+    minibatches=8,
+    clip=0.3,
+    value_clip=None,
+    entropy_cost=1e-2,
+    reward_scale=10.0,
+    normalize_obs=True,
+    squash=True,
+    hidden=(32,) * 4,
+    critic_hidden=(256,) * 5,
+    activation="swish",
+    blocks=8,
+)
 CASES = {
     "sac": Case(sac, SAC, host=True),
     "dsac": Case(
         dsac, replace(DSAC, hidden=SAC.hidden), taken=1 / DSAC.delay, beside="sac", host=True
     ),
     "ppo": Case(ppo, ppo.Config(), length=1, data=rollout, draw=whole),
+    "ppo_brax": Case(
+        ppo,
+        PPO,
+        length=1,
+        data=partial(rollout, steps=20, envs=256),
+        draw=whole,
+        simulated=on_policy.Config(envs=256, steps=20),
+    ),
     "bc": Case(bc, bc.Config()),
     "td3_bc": Case(td3_bc, td3_bc.Config(), taken=1 / td3_bc.Config().delay),
     "iql": Case(iql, iql.Config()),

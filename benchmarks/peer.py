@@ -25,7 +25,11 @@ class Peer(NamedTuple):
     requirements: Path = HERE / "requirements.txt"
 
 
-PEERS = {"sac": (Peer("sbx-rl", HERE / "sbx_sac.py", ("updates", "environment")),)}
+BRAX = HERE / "requirements-brax.txt"
+PEERS = {
+    "sac": (Peer("sbx-rl", HERE / "sbx_sac.py", ("updates", "environment")),),
+    "ppo_brax": (Peer("brax-ppo", HERE / "brax_ppo.py", ("simulator",), BRAX),),
+}
 
 
 def python_of(peer: Peer, directory: Path) -> Path:

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import flops, timing
-from benchmarks.cases import SPEC, Case
+from benchmarks.cases import SIMULATOR, SPEC, Case, transitions
 from benchmarks.timing import Window
-from jaxrl.envs import HostEnv
-from jaxrl.loops import host, off_policy
-from jaxrl.types import PyTree
+from jaxrl import envs
+from jaxrl.envs import Env, HostEnv, wrappers
+from jaxrl.loops import acting, host, off_policy, on_policy
+from jaxrl.types import Agent, PyTree, Spec
 
 SAMPLE, LEARN = range(2)  # names of an update's random draws
 CHUNK = 250  # environment steps between looks at the clock
@@ -86,3 +87,50 @@ def on_host(case: Case, seconds: float, warmup: int = 1_000) -> Window:
         newest[0], _ = loop.advance(newest[0], keys, CHUNK)
 
     return lambda: timing.window(play, CHUNK, seconds)
+
+
+def on_simulator(case: Case, seconds: float, iterations: int = 10) -> tuple[Window, Window, float]:
+    """End to end on a simulator on the device: environment steps per second.
+
+    Returns:
+      Windows of the agent and of the simulator alone, and the FLOPs that the agent's own products
+      take per environment step.
+    """
+    env, config = wrappers.squash(envs.make(SIMULATOR)), case.simulated
+    agent, size = case.module.make(env.spec, case.config), config.envs * config.steps
+    loop = on_policy.make(agent, env, config, case.config.blocks)
+    key = jax.random.key(0)
+    newest = [loop.begin(key)]
+
+    def play() -> None:
+        newest[0], metrics = loop.advance(newest[0], jax.random.clone(key), iterations)
+        jax.block_until_ready(metrics)
+
+    window = partial(timing.window, play, iterations * size, seconds)
+    work = _work_per_step(agent, env.spec, config)
+    return window, _simulator_alone(env, config.envs, iterations * config.steps, seconds), work
+
+
+def _simulator_alone(env: Env, n: int, length: int, seconds: float) -> Window:
+    """`length` steps of `n` environments, actions at rest."""
+
+    @jax.jit
+    def many(start: acting.Acting) -> acting.Acting:
+        def step(now: acting.Acting, i: jax.Array) -> tuple[acting.Acting, None]:
+            rest = jnp.zeros((n, *env.spec.action.shape))
+            return acting.step(env, now, rest, jax.random.fold_in(jax.random.key(1), i), i)[0], None
+
+        return jax.lax.scan(step, start, jnp.arange(length))[0]
+
+    start = jax.jit(lambda key: acting.begin(env, key, 8, n // 8))(jax.random.key(0))
+    return lambda: timing.window(lambda: many(start), n * length, seconds)
+
+
+def _work_per_step(agent: Agent, spec: Spec, config: on_policy.Config) -> float:
+    """FLOPs of acting and updating, per environment step."""
+    key, n = jax.random.key(0), config.envs
+    state = jax.eval_shape(agent.init, key)
+    row = jax.eval_shape(lambda key: transitions(key, config.steps, n, spec=spec), key)
+    update = flops.count(agent.update, state, row, key)
+    obs = jax.ShapeDtypeStruct((n, *spec.obs.shape), spec.obs.dtype)
+    return update / (n * config.steps) + flops.count(agent.act, state, obs, key) / n

@@ -22,7 +22,7 @@ import jax
 import tyro
 
 from benchmarks import peer, programs, timing
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, SIMULATOR
 from jaxrl import experiment, provenance
 from jaxrl.errors import check_range, unknown_name
 
@@ -81,6 +81,35 @@ def measure_environment(agents: list[str], peers: Processes, seconds: float) -> 
     return {"unit": "environment steps/s", "windows": raw, "medians": timing.medians(raw)}
 
 
+def measure_simulator(agents: list[str], peers: Processes, seconds: float) -> dict[str, Any]:
+    """Rates end to end on a simulator on the device, and shares of what it leaves.
+
+    The limit is what one could reach with the simulator at its own rate and all products at the
+    ceiling: 1 / (1 / simulator + FLOPs per step / ceiling).
+    """
+    programs_ = {name: programs.on_simulator(CASES[name], seconds) for name in agents}
+    windows = {name: window for name, (window, _, _) in programs_.items()}
+    for process in peers:
+        windows |= process.windows("simulator")
+    windows |= {"simulator": next(iter(programs_.values()))[1], "ceiling": timing.ceiling(seconds)}
+    raw = timing.interleaved(windows)
+    medians = timing.medians(raw)
+    work = {name: work for name, (_, _, work) in programs_.items()}
+    limit = {
+        name: 1 / (1 / medians["simulator"] + work[name] / medians["ceiling"]) for name in agents
+    }
+    share = {name: medians[name] / limit[name] for name in agents}
+    unit = f"environment steps/s on {SIMULATOR}, the ceiling in FLOP/s"
+    return {
+        "unit": unit,
+        "windows": raw,
+        "medians": medians,
+        "flops_per_step": work,
+        "limit": limit,
+        "share_of_limit": share,
+    }
+
+
 def ratios(medians: Mapping[str, float]) -> dict[str, float]:
     """Speed over a peer's, and cost over that of the case beside it, as far as both are there."""
     pairs = [(name, p.name) for name in CASES for p in peer.PEERS.get(name, ())]
@@ -113,6 +142,9 @@ def measure(config: Config) -> dict[str, Any]:
         online = [name for name in agents if CASES[name].host]
         if config.peers and online:
             results["environment"] = measure_environment(online, peers, config.seconds)
+        simulated = [name for name in agents if CASES[name].simulated]
+        if simulated:
+            results["simulator"] = measure_simulator(simulated, peers, config.seconds)
         about = {process.peer.name: process.about for process in peers}
     for result in results.values():
         result["ratios"] = ratios(result["medians"])
@@ -151,6 +183,8 @@ def table(found: Mapping[str, Any]) -> str:
         lines += [f"  {name:<12} {rate:.5g}" for name, rate in result["medians"].items()]
         shares = result.get("share_of_ceiling", {})
         lines += [f"  {name} reaches {share:.3f} of the ceiling" for name, share in shares.items()]
+        shares = result.get("share_of_limit", {})
+        lines += [f"  {name} reaches {share:.3f} of the limit" for name, share in shares.items()]
         lines += [f"  {name}: {ratio:.3f}" for name, ratio in result["ratios"].items()]
     return "\n".join([*lines, f"peak memory {found['peak_rss_bytes'] / 2**20:.0f} MiB"])
 
