@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 
 from jaxrl import checkpoint, envs, experiment, policies, provenance, video
+from jaxrl.envs import wrappers
 from jaxrl.loops import evaluate
 
 
@@ -33,6 +34,7 @@ def main(config: Config) -> None:
     """Score a trained run again, from its directory."""
     settings = checkpoint.settings(config.run)
     env = envs.make(config.env or settings["env"])
+    env = wrappers.squash(env) if settings["agent"].get("squash") else env
     returns = []
     for seed in range(settings["seed"], settings["seed"] + settings["num_seeds"]):
         agent, state = checkpoint.load(config.run, seed)

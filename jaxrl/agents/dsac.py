@@ -215,11 +215,8 @@ def update(
 
     The metrics `entropy` and `temperature` are those of the target: known at every step.
     """
-    raw = batch.obs
-    batch = batch._replace(
-        obs=moments.normalize(state.normalizer, batch.obs),
-        next_obs=moments.normalize(state.normalizer, batch.next_obs),
-    )
+    seen = moments.update(state.normalizer, batch.obs)
+    batch = moments.normalize_transitions(state.normalizer, batch)
     target, metrics = soft_target(networks, config, state, batch, jax.random.fold_in(key, TARGET))
     critic, more = descend(
         networks.optimizer, critic_loss, state.critic, networks, config, batch, target, state.spread
@@ -231,9 +228,7 @@ def update(
         *(state, critic, batch, jax.random.fold_in(key, ACTOR)),
     )
     state = state._replace(step=state.step + 1, critic=critic, spread=more.pop("spread"))
-    if state.normalizer is not None:
-        state = state._replace(normalizer=moments.update(state.normalizer, raw))
-    return state, metrics | more
+    return state._replace(normalizer=seen), metrics | more
 
 
 act = sac.act  # the mode, or a sample where a key is given

@@ -243,9 +243,8 @@ def update(
         jnp.arange(config.epochs),
     )
     metrics = {name: (x.mean(1) * taken).sum() / taken.sum() for name, x in metrics.items()}
-    if config.normalize_obs:
-        state = state._replace(normalizer=moments.update(state.normalizer, batch.obs))
-    return state._replace(step=state.step + 1, learner=learner), metrics
+    seen = moments.update(state.normalizer, batch.obs)
+    return State(state.step + 1, learner, seen), metrics
 
 
 def act(

@@ -201,20 +201,15 @@ def update(
     networks: Networks, config: Config, state: State, batch: Transition, key: Key
 ) -> tuple[State, Metrics]:
     """One gradient step of everything, on `batch` `[B]`."""
-    raw = batch.obs
-    batch = batch._replace(
-        obs=moments.normalize(state.normalizer, batch.obs),
-        next_obs=moments.normalize(state.normalizer, batch.next_obs),
-    )
+    seen = moments.update(state.normalizer, batch.obs)
+    batch = moments.normalize_transitions(state.normalizer, batch)
     target = soft_target(networks, config, state, batch, jax.random.fold_in(key, TARGET))
     critic, metrics = descend(
         networks.optimizer, critic_loss, state.critic, networks, batch, target
     )
     state = state._replace(critic=critic)
     state, more = improve(networks, config, state, batch, jax.random.fold_in(key, ACTOR))
-    if config.normalize_obs:
-        state = state._replace(normalizer=moments.update(state.normalizer, raw))
-    return state, metrics | more
+    return state._replace(normalizer=seen), metrics | more
 
 
 def act(networks: Like, config: Like, state: Like, obs: PyTree, key: Key | None = None) -> Array:

@@ -113,19 +113,14 @@ def update(
 ) -> tuple[State, Metrics]:
     """One gradient step of everything, on `batch` `[B]` with actions in [0, num_actions)."""
     del key
-    raw = batch.obs
-    batch = batch._replace(
-        obs=moments.normalize(state.normalizer, batch.obs),
-        next_obs=moments.normalize(state.normalizer, batch.next_obs),
-    )
+    seen = moments.update(state.normalizer, batch.obs)
+    batch = moments.normalize_transitions(state.normalizer, batch)
     target = soft_target(networks, config, state, batch)
     critic, metrics = descend(
         networks.optimizer, critic_loss, state.critic, networks, batch, target
     )
     state, more = improve(networks, config, state._replace(critic=critic), batch)
-    if state.normalizer is not None:
-        state = state._replace(normalizer=moments.update(state.normalizer, raw))
-    return state, metrics | more
+    return state._replace(normalizer=seen), metrics | more
 
 
 act = sac.act  # the likeliest action, or a sample where a key is given

@@ -1,6 +1,6 @@
 """Running mean and variance of a pytree, merged exactly (Chan, Golub and LeVeque, 1979)."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ class Moments(NamedTuple):
     squares: PyTree  # *shape, sum of (x - mean)^2
 
 
+M = TypeVar("M", Moments, None)
+
+
 def zeros(spec: PyTree) -> Moments:
     """Moments of nothing yet, for samples of the given shapes."""
 
@@ -26,8 +29,10 @@ def zeros(spec: PyTree) -> Moments:
     return Moments(jnp.zeros(()), blank(), blank())
 
 
-def update(moments: Moments, batch: PyTree) -> Moments:
-    """Moments after a batch whose leaves carry any number of leading batch axes."""
+def update(moments: M, batch: PyTree) -> M:
+    """Moments after a batch whose leaves carry any number of leading batch axes; or None."""
+    if moments is None:
+        return None
     leaf, mean = jax.tree.leaves(batch)[0], jax.tree.leaves(moments.mean)[0]
     n = jnp.asarray(leaf.size // mean.size, mean.dtype)
     count = moments.count + n
@@ -68,3 +73,9 @@ def normalize(moments: Moments | None, x: PyTree, clip: float = 10.0) -> PyTree:
         return ((value - mean[lead]) / scale[lead]).clip(-clip, clip)
 
     return jax.tree.map(leaf, moments.mean, std(moments), x)
+
+
+def normalize_transitions(moments: Moments | None, batch: Any) -> Any:
+    """A batch with `obs` and `next_obs` normalised; `None` leaves it as it is."""
+    obs, next_obs = (normalize(moments, x) for x in (batch.obs, batch.next_obs))
+    return batch._replace(obs=obs, next_obs=next_obs)

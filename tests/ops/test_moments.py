@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxrl.ops import moments
+from jaxrl.types import Transition
 
 pytestmark = pytest.mark.usefixtures("strict")
 SPEC = {"x": jax.ShapeDtypeStruct((3,), jnp.float32), "y": jax.ShapeDtypeStruct((), jnp.float32)}
@@ -84,3 +85,12 @@ def test_integers_are_normalized_as_numbers():
 def test_double_precision_stays(x64):
     seen = moments.update(moments.zeros(SPEC), jax.tree.map(np.float64, data(10)))
     assert {x.dtype for x in jax.tree.leaves(seen)} == {jnp.dtype("float64")}
+
+
+def test_transitions_are_normalised_at_both_ends():
+    seen = moments.update(moments.zeros(jax.ShapeDtypeStruct((), float)), jnp.array([1.0, 3.0]))
+    batch = Transition(jnp.array([4.0]), *[None] * 3, jnp.array([0.0]), None)
+    found = moments.normalize_transitions(seen, batch)
+    assert (found.obs, found.next_obs) == (jnp.array([2.0]), jnp.array([-2.0]))
+    assert moments.normalize_transitions(None, batch).obs is batch.obs
+    assert moments.update(None, batch.obs) is None
