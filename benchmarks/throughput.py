@@ -158,8 +158,13 @@ def machine() -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
     device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     about = provenance.start(0) | {"processor": processor()}
-    about["command"] = shlex.join(["python", "-m", "benchmarks.throughput", *sys.argv[1:]])
+    about["command"] = command("benchmarks.throughput")
     return about | {"peak_rss_bytes": peak, "peak_device_bytes": device}
+
+
+def command(module: str) -> str:
+    """The command line, without the directories of this machine."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def processor() -> str:
