@@ -106,5 +106,5 @@ CASES = {
     "bc": Case(bc, bc.Config()),
     "td3_bc": Case(td3_bc, td3_bc.Config(), taken=1 / td3_bc.Config().delay),
     "iql": Case(iql, iql.Config()),
-    "cql": Case(cql, cql.Config(), length=10),
+    "cql": Case(cql, cql.Config(parts=16 if jax.default_backend() == "cpu" else 1), length=10),
 }

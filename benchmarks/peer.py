@@ -23,12 +23,23 @@ class Peer(NamedTuple):
     script: Path
     measures: tuple[str, ...]
     requirements: Path = HERE / "requirements.txt"
+    argument: str = ""  # for the script
+    home: str = ""  # the directory of its virtual environment; empty: `name`
 
 
 BRAX = HERE / "requirements-brax.txt"
+D3RLPY = Peer(
+    "d3rlpy",
+    HERE / "d3rlpy_offline.py",
+    ("updates",),
+    HERE / "requirements-d3rlpy.txt",
+    home="d3rlpy",
+)
 PEERS = {
     "sac": (Peer("sbx-rl", HERE / "sbx_sac.py", ("updates", "environment")),),
     "ppo_brax": (Peer("brax-ppo", HERE / "brax_ppo.py", ("simulator",), BRAX),),
+    "iql": (D3RLPY._replace(name="d3rlpy-iql", argument="iql"),),
+    "cql": (D3RLPY._replace(name="d3rlpy-cql", argument="cql"),),
 }
 
 
@@ -38,7 +49,7 @@ def python_of(peer: Peer, directory: Path) -> Path:
     Raises:
       UserError: the packages cannot be installed.
     """
-    home = directory.expanduser() / peer.name
+    home = directory.expanduser() / (peer.home or peer.name)
     python, done = home / "bin" / "python", home / "installed.txt"
     wanted = peer.requirements.read_text()
     if done.exists() and done.read_text() == wanted:
@@ -63,7 +74,7 @@ class Process:
     def __init__(self, peer: Peer, python: Path, seconds: float):
         self.peer = peer
         self._process = subprocess.Popen(
-            [str(python), str(peer.script), str(seconds)],
+            [str(python), str(peer.script), str(seconds), peer.argument],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
