@@ -6,13 +6,17 @@ import sys
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
-from jaxrl.envs import brax, cartpole, gymnax, pendulum, playground
+from jaxrl.envs import brax, cartpole, detour, gymnax, pendulum, playground
 from jaxrl.envs.base import Env
 from jaxrl.envs.gymnasium import HostEnv
 from jaxrl.errors import UserError, unknown_name
 from jaxrl.types import Spec
 
-EMBEDDED = {"Pendulum-v1": pendulum.make, "CartPole-v1": cartpole.make}
+EMBEDDED = {
+    "Pendulum-v1": pendulum.make,
+    "CartPole-v1": cartpole.make,
+    "detour-v0": detour.make,
+}
 
 
 def _embedded(name: str) -> Env:

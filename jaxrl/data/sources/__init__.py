@@ -9,7 +9,7 @@ from jaxrl.data.sources.checks import check_repair
 from jaxrl.errors import UserError, unknown_name
 
 SOURCES = {
-    "jaxrl": "pendulum",  # embedded: jaxrl/pendulum-mixed-v0
+    "jaxrl": "embedded",  # jaxrl/pendulum-mixed-v0, jaxrl/detour-v0
     "local": "rlds",  # local/DIR, as written by `rlds.write`
     "tfds": "rlds",  # tfds/d4rl_mujoco_halfcheetah/v2-medium, or tfds/DIR of any RLDS dataset
     "minari": "minari",  # minari/mujoco/hopper/medium-v0, or minari/DIR
