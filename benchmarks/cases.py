@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents import bc, cql, dsac, iql, ppo, sac, td3_bc
-from jaxrl.data import replay
+from jaxrl.agents import bc, cql, decision_transformer, dsac, iql, ppo, sac, td3_bc
+from jaxrl.data import replay, segments
+from jaxrl.data.dataset import Steps
 from jaxrl.loops import on_policy
-from jaxrl.types import Key, PyTree, Spec, Transition
+from jaxrl.types import Key, PyTree, Segment, Spec, Transition
 
 SPEC = Spec.continuous(17, 6)
 HELD = 131_072  # transitions in replay
@@ -54,6 +55,24 @@ def whole(data: PyTree, key: Key) -> PyTree:
     return data
 
 
+def windows(key: Key, length: int = 20, episode: int = 1024) -> segments.Windows:
+    """All windows of episodes of equal length."""
+    row = jnp.arange(HELD, dtype=jnp.int32)[None]
+    timestep = row % episode
+    data = transitions(key, 1, HELD)
+    steps = Steps(data.obs, data.action, data.reward, data.discount, timestep == episode - 1)
+    start = row.reshape(-1, episode)[:, :-1].reshape(1, -1)  # but for the final observations
+    count = jnp.array([start.size])
+    return segments.Windows(
+        steps, data.reward, timestep, episode - 1 - timestep, start, count, length=length
+    )
+
+
+def from_windows(data: segments.Windows, key: Key) -> Segment:
+    """A batch `[64, K]`, as the offline loop draws it."""
+    return segments.draw(data, key, 64)
+
+
 @dataclass(frozen=True)
 class Case:
     """An agent at the sizes that are compared."""
@@ -71,6 +90,7 @@ class Case:
 
 SIMULATOR = "brax/hopper?backend=spring"
 SAC, DSAC = sac.Config(), dsac.Config()
+DT = decision_transformer.Config()
 PPO = ppo.Config(  # what `peers/brax_ppo.py` sets, and brax's defaults
     gamma=0.97,
     learning_rate=3e-4,
@@ -107,4 +127,15 @@ CASES = {
     "td3_bc": Case(td3_bc, td3_bc.Config(), taken=1 / td3_bc.Config().delay),
     "iql": Case(iql, iql.Config()),
     "cql": Case(cql, cql.Config(parts=16 if jax.default_backend() == "cpu" else 1), length=10),
+    "decision_transformer": Case(
+        decision_transformer, DT, length=2, data=windows, draw=from_windows
+    ),
+    "decision_mamba": Case(
+        decision_transformer,
+        replace(DT, backbone="mamba"),
+        length=2,
+        data=windows,
+        draw=from_windows,
+        beside="decision_transformer",
+    ),
 }

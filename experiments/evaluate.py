@@ -1,8 +1,10 @@
 """Score a trained run again, from its directory.
 
     python experiments/evaluate.py --run runs/sac-jaxrl-Pendulum-v1 --episodes 100 --video
+    python experiments/evaluate.py --run runs/decision_transformer-... --targets 3600 1800
 
-Prints one JSON object: the mean return, that of every seed, and that of every episode.
+Prints one JSON object: the mean return, that of every seed, that of every episode, and with several
+targets, tried in one call, that of each.
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ import jax
 import numpy as np
 import tyro
 
-from jaxrl import checkpoint, envs, experiment, policies, provenance, video
+from jaxrl import checkpoint, envs, experiment, provenance, video
 from jaxrl.envs import wrappers
 from jaxrl.loops import evaluate
 
@@ -23,8 +25,9 @@ class Config:
     """Which run to score, and how."""
 
     run: Path  # the directory that a script wrote
-    episodes: int = 20  # per seed
+    episodes: int = 20  # per seed, and per target
     env: str | None = None  # another task than the run's
+    targets: tuple[float, ...] = ()  # returns to ask a decision transformer for, one by one
     sampled: bool = False  # draw actions instead of taking the mode
     seed: int = 0  # of the episodes
     video: bool = False  # also record an episode of the first seed
@@ -35,16 +38,19 @@ def main(config: Config) -> None:
     settings = checkpoint.settings(config.run)
     env = envs.make(config.env or settings["env"])
     env = wrappers.squash(env) if settings["agent"].get("squash") else env
-    returns = []
+    greedy = not (config.sampled or settings.get("sampled"))  # some policies have no mode
+    episodes, returns = config.episodes * max(len(config.targets), 1), []
     for seed in range(settings["seed"], settings["seed"] + settings["num_seeds"]):
         agent, state = checkpoint.load(config.run, seed)
-        policy = policies.memoryless(agent)
-        score = evaluate.make(env, policy, config.episodes, greedy=not config.sampled)
+        policy = checkpoint.policy_of(settings, agent, config.targets)
+        score = evaluate.make(env, policy, episodes, greedy)
         returns.append(np.asarray(score(state, jax.random.key(config.seed)).returns))
         if config.video and len(returns) == 1:
             video.record(env, policy, state, config.run / "rollout")
     means = np.mean(returns, -1)
     result = {"return_mean": means.mean(), "return": means, "episodes": returns}
+    if config.targets:
+        result["return_of_target"] = np.reshape(returns, (-1, len(config.targets))).mean(0)
     print(json.dumps(provenance.plain(result)))
 
 

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrl.errors import UserError
+from jaxrl.networks.placement import MIN_ROWS, SEQUENCE_RULES, activations
 from jaxrl.types import Agent, PyTree, Segment
 
 How = Literal["auto", "map", "vmap"]
@@ -19,7 +20,6 @@ Rules = Sequence[tuple[str, Rule]]
 Seedable = TypeVar("Seedable")
 
 BATCH = ("data", "fsdp")  # the mesh axes that split whatever has a batch axis
-MIN_ROWS = 16  # a smaller shard is below the tile of a TPU's memory
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def split_axis(axis: int) -> Rule:
     return rule
 
 
-DEFAULT_RULES: Rules = ((r"^(env|replay|dataset)/", split_axis(0)), (r".*", largest_dimension))
+PARAMETERS: Rules = (*SEQUENCE_RULES, (r".*", largest_dimension))
+DEFAULT_RULES: Rules = ((r"^(env|replay|dataset)/", split_axis(0)), *PARAMETERS)
 SEED_AXIS: Rules = ((r".*", split_axis(0)),)  # a seed or more per device: no gradient traffic
 
 
@@ -84,7 +85,8 @@ def run_rules(mesh: Mesh, num_seeds: int) -> Rules:
     """Rules for a run with an axis of seeds: seeds fill the mesh where they can, else blocks."""
     if num_seeds % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0:
         return SEED_AXIS
-    return ((r"^(env|replay|dataset)/", split_axis(1)), (r".*", largest_dimension))
+    shared = (r"^dataset/", split_axis(0))  # by all seeds, so without their axis
+    return (shared, (r"^(env|replay)/", split_axis(1)), *PARAMETERS)
 
 
 def place(tree: PyTree, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> PyTree:
@@ -131,6 +133,11 @@ def batch_rules(batch: PyTree, mesh: Mesh, rules: Rules) -> Rules:
     return ((r".*", P(*[None] * axis, BATCH)),)
 
 
+def batch_sharding(mesh: Mesh, rules: Rules) -> NamedSharding | None:
+    """Where activations `[B, ...]` of a batch are split; None where seeds use the mesh."""
+    return None if rules is SEED_AXIS else NamedSharding(mesh, P(BATCH))
+
+
 def shard(agent: Agent, mesh: Mesh, rules: Rules = DEFAULT_RULES, donate: bool = False) -> Agent:
     """The same agent with its state laid out over `mesh` and its batches split along `[B]`.
 
@@ -144,7 +151,8 @@ def shard(agent: Agent, mesh: Mesh, rules: Rules = DEFAULT_RULES, donate: bool =
 
     def update(state, batch, key):
         batch = constrain(batch, mesh, batch_rules(batch, mesh, rules))
-        state, metrics = agent.update(constrain(state, mesh, rules), batch, key)
+        with activations(batch_sharding(mesh, rules)):
+            state, metrics = agent.update(constrain(state, mesh, rules), batch, key)
         return constrain(state, mesh, rules), metrics
 
     return Agent(init, jax.jit(update, donate_argnums=(0,) if donate else ()), agent.act)

@@ -104,9 +104,10 @@ def test_progress_falls_on_a_fixed_batch_and_key(case):
 @every
 def test_act_is_deterministic_without_a_key(case):
     agent, state, batch = first(case)
-    obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[batch.reward.ndim :]), batch.obs)
+    obs = case.context(batch)
     mode = agent.act(state, obs)
-    assert mode.shape == (batch.reward.size, *case.spec.action.shape)
+    assert len(mode) == len(jax.tree.leaves(obs)[0])
+    assert mode.shape[mode.ndim - len(case.spec.action.shape) :] == case.spec.action.shape
     assert jnp.issubdtype(mode.dtype, jnp.integer) == case.spec.discrete
     chex.assert_trees_all_equal(mode, agent.act(state, obs))
     drawn = agent.act(state, obs, jax.random.key(0))

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from jaxrl import parallel
 from jaxrl.errors import UserError
+from jaxrl.networks.placement import activations
 from jaxrl.types import Array, Key, Metrics, PyTree
 
 STRETCH = 1_000  # iterations between two looks at whether to stop; seconds, on any device
@@ -163,7 +164,8 @@ def shard(loop: Loop, mesh: Mesh, rules: parallel.Rules = parallel.DEFAULT_RULES
         return parallel.constrain(loop.begin(key), mesh, rules)
 
     def step(run, key, *data):
-        run, metrics = loop.step(parallel.constrain(run, mesh, rules), key, *data)
+        with activations(parallel.batch_sharding(mesh, rules)):
+            run, metrics = loop.step(parallel.constrain(run, mesh, rules), key, *data)
         return parallel.constrain(run, mesh, rules), metrics
 
     return compiled(begin, step, *parallel.place_data(loop.data, mesh, rules))
@@ -177,11 +179,15 @@ def check_memory(loop: Loop, key: Key) -> None:
     """
     shapes = loop.shapes(key)
     needed = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    check_fits("the run's arrays", needed, "; reduce loop.capacity, num_seeds or loop.envs")
+
+
+def check_fits(what: str, needed: int, advice: str = "") -> None:
+    """Refuse `what` where it needs more bytes than are available."""
     available = free_bytes()
     if needed > available:
         raise UserError(
-            f"memory: the run's arrays need {needed:,} bytes, {available:,} are available; "
-            "reduce loop.capacity, num_seeds or loop.envs"
+            f"memory: {what} need {needed:,} bytes, {available:,} are available{advice}"
         )
 
 

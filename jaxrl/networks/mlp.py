@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxrl.errors import UserError
-from jaxrl.types import Array, PyTree, Spec
+from jaxrl.types import Array, Key, PyTree, Spec
 
 Initializer = Callable[..., Array]
 Dtype = Any
@@ -73,15 +73,27 @@ class MLP(nn.Module):
             dtype = None if final and not self.activate_final else self.dtype
             x = nn.Dense(size, kernel_init=init, dtype=dtype, param_dtype=float)(x)
             if not final or self.activate_final:
-                x = self.drop(self.activation(x))
+                x = drop(self, self.activation(x), self.dropout)
         return x
 
-    def drop(self, x: Array) -> Array:
-        """`x` with some elements zeroed and the others scaled to keep the mean."""
-        if self.dropout is None or not self.has_rng("dropout"):
-            return x
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.dropout, x.shape)
-        return jnp.where(keep, x / (1 - self.dropout), 0)
+
+def drop(module: nn.Module, x: Array, share: float | Array | None) -> Array:
+    """`x` with some elements zeroed and the others scaled to keep the mean, if there is a key.
+
+    `share` is rounded to a multiple of 2^-16.
+    """
+    if share is None or not module.has_rng("dropout"):
+        return x
+    cut = jnp.round(2**16 * jnp.asarray(share))
+    keep = _bits16(module.make_rng("dropout"), x.shape) >= cut.astype(jnp.uint32)
+    return jnp.where(keep, x / (1 - cut / 2**16).astype(x.dtype), 0)
+
+
+def _bits16(key: Key, shape: tuple[int, ...]) -> Array:
+    """Uniform integers below 2^16: two from each draw, which are most of what dropping costs."""
+    *lead, last = shape
+    bits = jax.random.bits(key, (*lead, -(-last // 2)), jnp.uint32)
+    return jnp.concatenate([bits & 0xFFFF, bits >> 16], axis=-1)[..., :last]
 
 
 class Scalar(nn.Module):

@@ -9,8 +9,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents import bc, cql, dsac, iql, ppo, sac, sac_discrete, td3_bc
-from jaxrl.types import Agent, Key, PyTree, Spec, Transition
+from jaxrl.agents import (
+    bc,
+    cql,
+    decision_transformer,
+    diffusion_policy,
+    diffusion_ql,
+    dsac,
+    idql,
+    iql,
+    ppo,
+    sac,
+    sac_discrete,
+    td3_bc,
+)
+from jaxrl.types import Agent, Key, PyTree, Segment, Spec, Transition
 
 Change = Callable[[Any], Any]  # of a config
 
@@ -53,6 +66,27 @@ def transitions(spec: Spec, key: Key, shape: tuple[int, ...] = (BATCH,)) -> Tran
 rollouts = partial(transitions, shape=(8, BATCH))  # `[T, B]`, for on-policy agents
 
 
+def windows(spec: Spec, key: Key, length: int = 4) -> Segment:
+    """Random windows `[B, K]`, the first of which are padded on the left."""
+    keys = jax.random.split(key, 5)
+    shape = BATCH, length
+    index = jnp.arange(length)[None]
+    return Segment(
+        obs=normal(keys[0], spec.obs, shape),
+        action=actions(keys[1], spec, shape),
+        reward=jax.random.normal(keys[2], shape),
+        discount=jnp.ones(shape),
+        mask=index >= length - 1 - jnp.arange(BATCH)[:, None],
+        timestep=jax.random.randint(keys[3], (BATCH, 1), 0, 100) + index,
+        return_to_go=jax.random.normal(keys[4], shape),
+    )
+
+
+def every_obs(batch: Any) -> PyTree:
+    """All observations of a batch of single steps. `[B]` or `[T * B]` of them"""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[batch.reward.ndim :]), batch.obs)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """An agent with networks just large enough to be split, and batches that it can learn from.
@@ -66,6 +100,7 @@ class Case:
     spec: Spec
     config: Any
     batch: Callable[[Spec, Key], PyTree] = transitions
+    context: Callable[[Any], PyTree] = every_obs  # of a batch, what `act` is given
     calm: Change = CALM
     variant: bool = False
     stochastic: bool = True  # whether a key makes a difference to `act`
@@ -99,6 +134,24 @@ DSAC_V1 = {"expected_value": False, "twin": False, "adaptive": False}
 SAC_DISCRETE = sac_discrete.Config(**SMALL)
 # It takes four optimiser steps an update, so the mesh tests take twelve.
 PPO = ppo.Config(**SMALL, adam_eps=1e-3, epochs=2, minibatches=2, blocks=8)
+DT = decision_transformer.Config(
+    context=4, width=128, heads=2, layers=2, max_timestep=128, learning_rate=1e-3, warmup=10
+)
+DP = diffusion_policy.Config(
+    steps=8,
+    horizon=4,
+    action_horizon=2,
+    network="mlp",
+    hidden=HIDDEN,
+    embedding=16,
+    learning_rate=1e-3,
+    adam_eps=1e-5,  # the bias of a key has no gradient but rounding
+    warmup_steps=0,
+)
+CHUNKS: dict[str, Any] = {"batch": windows, "context": lambda batch: batch.obs[:, :2]}
+DIFFUSION_QL = diffusion_ql.Config(**SMALL, average_start=0, average_every=2)
+IDQL = idql.Config(**SMALL, width=128, blocks=1, embedding=16, decay_steps=0)
+WINDOWS: dict[str, Any] = {"batch": windows, "context": lambda batch: batch}
 CASES = (
     Case("sac", sac, FLAT, SAC),
     Case("sac_normalized", sac, FLAT, dataclasses.replace(SAC, normalize_obs=True), variant=True),
@@ -155,4 +208,37 @@ CASES = (
         rollouts,
         variant=True,
     ),
+    Case("decision_transformer", decision_transformer, FLAT, DT, stochastic=False, **WINDOWS),
+    Case(
+        "decision_mamba",
+        decision_transformer,
+        FLAT,
+        dataclasses.replace(DT, backbone="mamba"),
+        variant=True,
+        stochastic=False,
+        **WINDOWS,
+    ),
+    Case("diffusion_policy", diffusion_policy, FLAT, DP, **CHUNKS),
+    Case(
+        "diffusion_policy_unet",
+        diffusion_policy,
+        FLAT,
+        dataclasses.replace(
+            DP, network="unet", hidden=(16, 64), prediction="v", sampler="ddim", sample_steps=4
+        ),
+        variant=True,
+        **CHUNKS,
+    ),
+    Case(
+        "diffusion_policy_edm",
+        diffusion_policy,
+        FLAT,
+        dataclasses.replace(
+            DP, objective="edm", network="transformer", hidden=(128,), dropout=0.1, sampler="heun"
+        ),
+        variant=True,
+        **CHUNKS,
+    ),
+    Case("diffusion_ql", diffusion_ql, FLAT, DIFFUSION_QL),
+    Case("idql", idql, FLAT, IDQL),
 )

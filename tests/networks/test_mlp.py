@@ -5,6 +5,7 @@ import pytest
 
 from jaxrl import networks as nets
 from jaxrl.errors import UserError
+from jaxrl.networks.mlp import drop
 from jaxrl.types import Spec
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -99,6 +100,28 @@ def test_double_precision_is_the_default_where_it_is_on(x64):
     params = mlp.init(jax.random.key(0), jnp.zeros((1, 3), jnp.float32))
     assert types(params) == {jnp.dtype("float64")}
     assert mlp.apply(params, jnp.zeros((1, 3), jnp.float32)).dtype == jnp.float64
+
+
+class Dropped(nets.Module):
+    """Nothing but dropout."""
+
+    share: float
+
+    def __call__(self, x):
+        return drop(self, x, self.share)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_dropping_keeps_the_mean_and_neighbours_apart(share):
+    x = jnp.ones((2000, 51))  # an odd width
+    out = Dropped(share).apply({}, x, rngs={"dropout": jax.random.key(0)})
+    zero = np.asarray(out == 0)
+    np.testing.assert_allclose(zero.mean(), share, atol=0.005)
+    np.testing.assert_allclose(out[~zero], 1 / (1 - share), rtol=1e-4)
+    if share:  # columns are uncorrelated, also the two that share a draw
+        columns = np.corrcoef(zero.T)
+        assert abs(columns - np.eye(51)).max() < 0.15
+    assert (Dropped(share).apply({}, x) == x).all()
 
 
 def test_scalar_is_one_parameter():
