@@ -4,18 +4,21 @@ import importlib
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxrl import provenance
+from jaxrl import policies, provenance, scaling
 from jaxrl.errors import UserError
 from jaxrl.loops.loop import Run
-from jaxrl.types import Agent, PyTree, Spec, State
+from jaxrl.types import Agent, Policy, PyTree, Spec, State, Transition
 
 ITEMS = ("state", "rest")  # saved apart, so that `load` reads no replay
 
@@ -156,11 +159,55 @@ def decode_spec(spec: dict) -> Spec:
 settings = provenance.read  # of a run, from its directory
 
 
+def _module(config: dict) -> ModuleType:
+    return importlib.import_module(f"jaxrl.agents.{config['algorithm']}")
+
+
+def config_of(config: dict) -> Any:
+    """The agent's `Config` that a run's settings hold."""
+    return _module(config).Config(**{name: _value(x) for name, x in config["agent"].items()})
+
+
+def _value(x: Any) -> Any:
+    """A setting from what JSON made of it: `provenance.plain` writes infinities as text."""
+    if isinstance(x, list):
+        return tuple(x)
+    return float(x) if x in ("inf", "-inf", "nan") else x
+
+
 def agent_of(config: dict) -> Agent:
     """The agent, of one seed, that a run's settings describe."""
-    module = importlib.import_module(f"jaxrl.agents.{config['algorithm']}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in config["agent"].items()}
-    return module.make(decode_spec(config["spec"]), module.Config(**values))
+    module, spec = _module(config), decode_spec(config["spec"])
+    agent = module.make(spec, config_of(config))
+    if "scaling" not in config:
+        return agent
+    return scaling.scaled(agent, _scaling_of(config))
+
+
+def _scaling_of(config: dict) -> scaling.Scaling:
+    """What a run did to observations and rewards."""
+    if "scaling" not in config:
+        return scaling.Scaling()
+    return scaling.decode(config["scaling"], decode_spec(config["spec"]))
+
+
+def policy_of(config: dict, agent: Agent, targets: Sequence[float] = ()) -> Policy:
+    """How the agent of a run acts: on windows, by chunks, by the best of many draws, or as it is.
+
+    Args:
+      targets: returns to ask for, in turn, instead of the run's own.
+
+    Raises:
+      UserError: targets for an agent that is not conditioned on a return.
+    """
+    if config.get("target") is None and targets:
+        raise UserError(f"targets: {config['algorithm']} is not conditioned on a return")
+    spec = decode_spec(config["spec"])
+    if config.get("target") is None:
+        see = partial(scaling.scale_obs, _scaling_of(config))
+        return policies.own(agent, _module(config), spec, config_of(config), see)
+    context = config["agent"]["context"]
+    return policies.windowed(agent, spec, context, jnp.asarray(targets or [config["target"]]))
 
 
 def load(directory: str | Path, seed: int | None = None) -> tuple[Agent, State]:
@@ -173,17 +220,40 @@ def load(directory: str | Path, seed: int | None = None) -> tuple[Agent, State]:
       UserError: no such run, seed or checkpoint.
     """
     config = settings(directory)
+    agent, index = agent_of(config), _index(config, seed)
+    shapes = jax.eval_shape(agent.init, jax.random.key(0))
+    stacked = config["seeds"] == "vmap"
+    states = _read_states(Path(directory) / "checkpoints", shapes, config["num_seeds"], stacked)
+    if not stacked:
+        return agent, states[index]
+    return agent, pick(states[0], index)
+
+
+def load_replay(directory: str | Path, seed: int | None = None) -> tuple[Transition, int]:
+    """What an off-policy run remembers at its newest checkpoint, and the rows it ever added.
+
+    Raises:
+      UserError: no such run or seed, or one that keeps no replay.
+    """
+    config = settings(directory)
+    index, stacked = _index(config, seed), config["seeds"] == "vmap"
+    with Checkpoints(Path(directory) / "checkpoints") as saved:
+        items = _newest(saved, {"rest": None})["rest"]
+    rest = items[0 if stacked else index]
+    if not rest["replay"]:
+        raise UserError(f"run: {directory} keeps no replay ({config['algorithm']})")
+    ring = Transition(**rest["replay"])
+    ring = jax.tree.map(lambda x: np.asarray(x[index] if stacked else x), ring)
+    return ring, int(rest["step"])
+
+
+def _index(config: dict, seed: int | None) -> int:
+    """Which of a run's seeds this one is."""
     first, n = config["seed"], config["num_seeds"]
     index = 0 if seed is None else seed - first
     if not 0 <= index < n:
         raise UserError(f"seed: found {seed}, expected one of {first} to {first + n - 1}")
-    agent = agent_of(config)
-    shapes = jax.eval_shape(agent.init, jax.random.key(0))
-    stacked = config["seeds"] == "vmap"
-    states = _read_states(Path(directory) / "checkpoints", shapes, n, stacked)
-    if not stacked:
-        return agent, states[index]
-    return agent, pick(states[0], index)
+    return index
 
 
 def pick(state: State, index: int) -> State:
@@ -206,7 +276,12 @@ def _read_states(directory: Path, shapes: State, n: int, stacked: bool) -> list[
     if not directory.exists():
         raise UserError(f"run: {directory} does not exist; the run has saved nothing yet")
     with Checkpoints(directory) as saved:
-        for number in sorted(saved.manager.all_steps(), reverse=True):
-            if (items := saved._read(number, {"state": templates})) is not None:
-                return items["state"]
-    raise UserError(f"run: no checkpoint in {directory} can be read")
+        return _newest(saved, {"state": templates})["state"]
+
+
+def _newest(saved: Checkpoints, template: dict[str, PyTree]) -> Any:
+    """The items of the newest checkpoint that can be read."""
+    for number in sorted(saved.manager.all_steps(), reverse=True):
+        if (items := saved._read(number, template)) is not None:
+            return items
+    raise UserError(f"run: no checkpoint in {saved.directory} can be read")

@@ -57,21 +57,22 @@ def run(
     env: Env | HostEnv,
     policy: Policy,
     greedy: bool = True,
+    **facts: Any,
 ) -> None:
     """Train `loop`, score `policy` in `env` and log at every report, and record a video if asked.
 
     A script that wants something else between reports writes these lines out.
     """
     score = evaluate.make(env, policy, config.episodes, greedy)
-    with Session(config, algorithm, env.spec) as session:
+    with Session(config, algorithm, env.spec, **facts) as session:
         for run, metrics in session.train(loop):
             session.log(metrics | session.scores(score, run))
         session.record(env, policy)
 
 
-def off_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
-    """The off-policy loop for an environment of either kind."""
-    return _online(off_policy, host, config, agent, env)
+def off_policy_loop(config: Any, agent: Agent, env: Env | HostEnv, **sources: Any) -> Loop:
+    """The off-policy loop for an environment of either kind; `sources` are its `mix` and `data`."""
+    return _online(off_policy, host, config, agent, env, **sources)
 
 
 def on_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
@@ -80,14 +81,14 @@ def on_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
 
 
 def _online(
-    on_device: ModuleType, on_host: ModuleType, config: Any, agent: Agent, env: Any
+    on_device: ModuleType, on_host: ModuleType, config: Any, agent: Agent, env: Any, **sources: Any
 ) -> Loop:
     if config.video and env.render is None:
         raise UserError(f"video: env {config.env} cannot be drawn")
     args = (agent, env, config.loop, config.blocks, config.agent.gamma)
     if isinstance(env, HostEnv):
-        return on_host.make(*args, num_seeds=config.num_seeds)
-    return on_device.make(*args)
+        return on_host.make(*args, num_seeds=config.num_seeds, **sources)
+    return on_device.make(*args, **sources)
 
 
 def prepare(config: Any) -> Any:
@@ -117,22 +118,31 @@ def changed(config: Any, agent: Any = (), loop: Any = (), **run: Any) -> Any:
     return replace(config, **parts, **run)
 
 
+def given(name: str, argv: Sequence[str]) -> str | None:
+    """The value of `--name` on a command line that has not been read yet."""
+    flags = dict(zip(argv, [*argv[1:], ""], strict=True))
+    flags |= dict(arg.split("=", 1) for arg in argv if arg.startswith("--") and "=" in arg)
+    return flags.get(f"--{name}")
+
+
 def preset(
-    presets: Mapping[str, Any], argv: Sequence[str], discrete: Mapping[str, Any] | None = None
+    presets: Mapping[str, Any],
+    argv: Sequence[str],
+    discrete: Mapping[str, Any] | None = None,
+    by: str = "env",
 ) -> Any:
     """The settings of the first pattern that matches the task on the command line.
 
     Args:
       presets: patterns of tasks (`gymnasium/*`) and their settings; the first is the default.
       discrete: the same for tasks of discrete actions, where these need another algorithm.
+      by: the setting that patterns are of: `env`, or `dataset`.
     """
-    flags = dict(zip(argv, [*argv[1:], ""], strict=True))
-    flags |= dict(arg.split("=", 1) for arg in argv if arg.startswith("--") and "=" in arg)
-    task = flags.get("--env", next(iter(presets.values())).env)
+    task = given(by, argv) or getattr(next(iter(presets.values())), by)
     if discrete and envs.make(task).spec.discrete:
         presets = discrete
     found = [config for pattern, config in presets.items() if fnmatch.fnmatch(task, pattern)]
-    return dataclasses.replace((found or list(presets.values()))[0], env=task)
+    return dataclasses.replace((found or list(presets.values()))[0], **{by: task})
 
 
 def launch(
@@ -140,11 +150,12 @@ def launch(
     parse: Callable,
     presets: Mapping[str, Any],
     discrete: Mapping[str, Any] | None = None,
+    by: str = "env",
 ) -> None:
     """Run `main` on the flags, read by `parse` over the preset of the task they name."""
 
     def run() -> None:
-        default = preset(presets, sys.argv[1:], discrete)
+        default = preset(presets, sys.argv[1:], discrete, by)
         main(prepare(parse(type(default), default=default, description=main.__doc__)))
 
     guard(run)

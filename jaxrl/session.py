@@ -30,17 +30,25 @@ class Preempted(Exception):
 
 
 class Session:
-    """An open run: its directory, its devices, and how far it has come."""
+    """An open run: its directory, its devices, and how far it has come.
 
-    def __init__(self, config: Any, algorithm: ModuleType, spec: Spec):
+    What else decides its numbers, such as a `scaling`, is given by name, for `config.json`.
+    """
+
+    def __init__(self, config: Any, algorithm: ModuleType, spec: Spec, **facts: Any):
         self.config = config
         self.mesh = parallel.start(config.mesh)
         self.directory = directory_of(config, algorithm)
-        self.settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)} | {
-            "algorithm": algorithm.__name__.rpartition(".")[2],
-            "spec": checkpoint.encode_spec(spec),
-            "seeds": self._how(),
-        }
+        fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        self.settings = (
+            fields
+            | facts
+            | {
+                "algorithm": algorithm.__name__.rpartition(".")[2],
+                "spec": checkpoint.encode_spec(spec),
+                "seeds": self._how(),
+            }
+        )
         provenance.check(self.directory, self.settings, FREE)
         self.keys = jnp.stack([jax.random.key(config.seed + i) for i in range(config.num_seeds)])
         self.step = 0

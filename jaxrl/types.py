@@ -46,6 +46,7 @@ class Transition(NamedTuple):
     last: Array  # [B] bool
     weight: Array | None = None  # [B] with mean one; absent means uniform
     goal: PyTree = None  # [B, *goal_shape]
+    return_to_go: Array | None = None  # [B] of discounted rewards in the data, -inf where unknown
 
 
 class Segment(NamedTuple):
@@ -60,6 +61,26 @@ class Segment(NamedTuple):
     return_to_go: Array  # [B, K], to the end of the episode
     weight: Array | None = None  # [B]
     goal: PyTree = None  # [B, *goal_shape]
+
+    @staticmethod
+    def empty(spec: "Spec", batch: int, length: int) -> "Segment":
+        """Windows `[batch, length]` of nothing but padding."""
+
+        def zeros(s: jax.ShapeDtypeStruct) -> Array:
+            return jnp.zeros((batch, length, *s.shape), jax.dtypes.canonicalize_dtype(s.dtype))
+
+        def field(dtype: Any) -> Array:
+            return zeros(jax.ShapeDtypeStruct((), dtype))
+
+        return Segment(
+            obs=jax.tree.map(zeros, spec.obs),
+            action=zeros(spec.action),
+            reward=field(float),
+            discount=field(float),
+            mask=field(bool),
+            timestep=field(jnp.int32),
+            return_to_go=field(float),
+        )
 
 
 class Spec(NamedTuple):

@@ -1,7 +1,8 @@
-"""Running the experiment scripts as a user does, in processes of their own."""
+"""Running the experiment scripts as a user does, here or in processes of their own."""
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -11,11 +12,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 LIMITED = ("bash", "-c", 'ulimit -f "$0" && exec "$@"')  # no file may grow beyond so many KiB
+
+
+def play(script: str, *flags: object, trains: bool = True) -> None:
+    """Run `experiments/SCRIPT.py` in this process, on one device where it trains."""
+    mesh = ("--mesh.data", "1") if trains else ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{script}.py", *mesh, *map(str, flags)])
+        runpy.run_path(str(ROOT / "experiments" / f"{script}.py"), run_name="__main__")
 
 
 def start(script: str, *flags: object, kib: int = 0, devices: int = 1) -> subprocess.Popen:

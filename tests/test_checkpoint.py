@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl import checkpoint, parallel
-from jaxrl.agents import sac
+from jaxrl import checkpoint, parallel, provenance
+from jaxrl.agents import cql, sac
+from jaxrl.data import replay
 from jaxrl.errors import UserError
 from jaxrl.loops import Run
 from jaxrl.types import Spec
@@ -139,12 +140,19 @@ def test_spec_as_json():
         assert checkpoint.decode_spec(json.loads(json.dumps(checkpoint.encode_spec(spec)))) == spec
 
 
-def write_run(directory, n=2, how="map"):
+def ring_of(reward):
+    """A ring whose every reward is `reward`."""
+    ring = replay.empty(SPEC, blocks=1, rows=4, envs_per_block=2)
+    return ring._replace(reward=ring.reward + reward)
+
+
+def write_run(directory, n=2, how="map", ring=lambda i: jnp.full(9, i)):
     agent = sac.make(SPEC, CONFIG)
     states = [jax.jit(agent.init)(jax.random.key(i)) for i in range(n)]
-    runs = tuple(Run(s, (), jnp.zeros(9), jnp.int32(4)) for s in states)
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)._replace(step=states[0].step)
-    run = runs if how == "map" else Run(stacked, (), jnp.zeros((n, 9)), jnp.int32(4))
+    runs = tuple(Run(s, (), ring(i), jnp.int32(4)) for i, s in enumerate(states))
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *runs)
+    step, state = jnp.int32(4), stacked.state._replace(step=states[0].step)
+    run = runs if how == "map" else stacked._replace(state=state, step=step)
     settings = {
         "algorithm": "sac",
         "agent": {**CONFIG.__dict__},
@@ -167,6 +175,25 @@ def test_load_gives_agent_and_state(tmp_path, how):
         agent, state = checkpoint.load(tmp_path / "run", seed)
         assert same(state, expected)
         assert agent.act(state, jnp.zeros((4, 3))).shape == (4, 2)
+
+
+@pytest.mark.parametrize("how", ["map", "vmap"])
+def test_load_replay_gives_the_ring_of_a_seed(tmp_path, how):
+    write_run(tmp_path / "run", how=how, ring=ring_of)
+    for seed, reward in ((None, 0), (6, 1)):
+        ring, count = checkpoint.load_replay(tmp_path / "run", seed)
+        assert count == 4 and same(ring, jax.tree.map(np.asarray, ring_of(reward)))
+
+
+def test_a_run_without_replay_has_none_to_load(tmp_path):
+    write_run(tmp_path / "run", ring=lambda i: ())
+    with pytest.raises(UserError, match="keeps no replay"):
+        checkpoint.load_replay(tmp_path / "run")
+
+
+def test_infinite_settings_are_numbers_again():
+    settings = {"algorithm": "cql", "agent": provenance.plain(cql.Config())}
+    assert checkpoint.config_of(json.loads(json.dumps(settings))) == cql.Config()
 
 
 def test_load_errors(tmp_path):

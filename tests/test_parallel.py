@@ -203,7 +203,9 @@ def test_seeds_run_in_turn_on_one_cpu_and_at_once_elsewhere():
 def test_seeds_fill_a_mesh_that_they_divide():
     mesh = make_mesh(MeshConfig(fsdp=4))
     assert parallel.run_rules(mesh, 16) is parallel.SEED_AXIS
-    run = {"replay": {"x": jnp.zeros((3, 8, 5))}, "state": {"x": jnp.zeros((3, 256))}}
+    run = {name: {"x": jnp.zeros((3, 8, 5))} for name in ("replay", "env")}
+    run |= {"state": {"x": jnp.zeros((3, 256))}, "dataset": {"x": jnp.zeros((8, 5))}}
     specs = jax.tree.map(lambda s: s.spec, parallel.place(run, mesh, parallel.run_rules(mesh, 3)))
     assert specs["replay"]["x"] == P(None, ("data", "fsdp"))
     assert specs["state"]["x"] == P(None, "fsdp")
+    assert specs["dataset"]["x"] == P(("data", "fsdp"))  # shared by all seeds

@@ -2,9 +2,8 @@
 
 SAC's functions with a penalty on the critics: a soft maximum of Q over sampled actions minus Q of
 the data. Weight 0 is SAC with `temperature_loss="J2"` and `backup_entropy=False`. As in the
-authors' code, actions drawn at the next state are valued at the current one, the squared error
-has no 1/2, and the penalty's size depends on the scale of rewards. Published scores come from
-several ports whose settings differ; `lagrange`, `backup` and `update_order` select among them.
+authors' code, actions drawn at the next state are valued at the current one, and the squared error
+has no 1/2. Scores are of ports that differ in `lagrange`, `backup` and `update_order`.
 """
 
 from dataclasses import dataclass
@@ -56,6 +55,7 @@ class Config:
     parts: int = 1  # blocks of the batch that samples are valued in; 16 is a third faster on CPU
     softness: float = 1.0  # temperature of the soft maximum
     importance: bool = True  # weigh samples by their density (version 3), or not (version 2)
+    calibrated: bool = False  # bound the policy's candidates by `return_to_go` (Cal-QL)
     gap_min: float = -float("inf")  # bounds of soft maximum minus Q of the data, per state
     gap_max: float = float("inf")
     next_actions_at: Literal["obs", "next_obs"] = "obs"  # where actions of the next state count
@@ -191,7 +191,10 @@ def critic_loss(
     loss, metrics = sac.critic_loss(params, networks, batch, target)
     q = values(networks, config, params, candidates.obs, candidates.action)  # [E, B, M + 1]
     log_density = candidates.log_density if config.importance else None
-    gaps = conservative.gap(q[..., :-1], q[..., -1], log_density, config.softness)  # [E, B]
+    samples = q[..., :-1]
+    if config.calibrated:
+        samples = conservative.calibrated(samples, batch.return_to_go, config.actions)
+    gaps = conservative.gap(samples, q[..., -1], log_density, config.softness)  # [E, B]
     gap = losses.mean(jnp.clip(gaps, config.gap_min, config.gap_max), batch.weight)
     penalty = gaps.shape[0] * multiplier * excess(config, gap)
     return loss + penalty, metrics | {"penalty": penalty, "gap": gap}
@@ -282,10 +285,8 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
         raise UserError("backup_entropy: needs backup sample or max_of_min, found min_of_max")
     check_range("gamma", config.gamma, 0, 1)
     check_range("tau", config.tau, 0, 1)
-    check_range("weight", config.weight, 0)
-    check_range("actions", config.actions, 1)
-    check_range("parts", config.parts, 1)
-    check_range("softness", config.softness, 1e-6)
+    for name, low in {"weight": 0, "actions": 1, "parts": 1, "softness": 1e-6}.items():
+        check_range(name, getattr(config, name), low)
     networks = networks or build(spec, config)
     networks = networks._replace(
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),

@@ -157,6 +157,15 @@ def build(spec: Spec, config: Config) -> Networks:
     )
 
 
+def check(config: Config) -> None:
+    """Raise `UserError` on a setting that is out of range, by its name."""
+    for name in ("gamma", "tau", "expectile", "dropout"):
+        check_range(name, getattr(config, name), 0, 1)
+    check_range("beta", config.beta, 0)
+    check_range("max_weight", config.max_weight, 1e-6)
+    check_range("decay_steps", config.decay_steps, 0)
+
+
 def make(spec: Spec, config: Config = Config(), networks: Networks | None = None) -> Agent:
     """IQL for continuous actions.
 
@@ -165,11 +174,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     """
     if spec.discrete:
         raise UserError(f"iql needs continuous actions; this task has {spec.num_actions} choices")
-    for name in ("gamma", "tau", "expectile", "dropout"):
-        check_range(name, getattr(config, name), 0, 1)
-    check_range("beta", config.beta, 0)
-    check_range("max_weight", config.max_weight, 1e-6)
-    check_range("decay_steps", config.decay_steps, 0)
+    check(config)
     networks = networks or build(spec, config)
     rate: Any = config.learning_rate
     if config.decay_steps:

@@ -47,11 +47,21 @@ def reference(name: str) -> Reference:
     Raises:
       UserError: D4RL has no such task; names the near ones.
     """
-    parts = name.lower().replace("_", "-").split("-")
-    for stop in range(len(parts), 0, -1):
-        if (task := "-".join(parts[:stop])) in REFERENCES:
-            return REFERENCES[task]
+    if found := _task(name):
+        return REFERENCES[found]
     raise unknown_name("D4RL task", name, REFERENCES)
+
+
+def known(name: str) -> bool:
+    """Whether D4RL has references for a task or a dataset."""
+    return bool(_task(name))
+
+
+def _task(name: str) -> str:
+    """The longest name of a task that `name` begins with, or nothing."""
+    parts = name.lower().replace("_", "-").split("-")
+    starts = ("-".join(parts[:stop]) for stop in range(len(parts), 0, -1))
+    return next((task for task in starts if task in REFERENCES), "")
 
 
 def normalized_score(name: str, returns: np.ndarray | float) -> np.ndarray | float:

@@ -5,8 +5,9 @@ with one row more than it has transitions, so `next_obs` is the next row and is 
 Rows after a block's last episode are padding and are marked `last`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,7 @@ class Dataset:
     count: Array  # [D] int32
     weight: Array | None = None  # [D], corrects equal shares of unequal blocks; None where equal
     table: Array | None = None  # [D, V] uint32, cumulative probabilities; None draws uniformly
+    return_to_go: Array | None = None  # [D, R] of discounted rewards; None where nobody asks
     num_actions: int | None = field(default=None, metadata={"static": True})  # if discrete
 
     @property
@@ -66,18 +68,23 @@ def sample(dataset: Dataset, key: Key, batch: int) -> Transition:
     Uniform over transitions, or by the probabilities of `with_probabilities`; where blocks differ
     in what they should contribute, `weight` says by how much.
     """
-    blocks = dataset.blocks
+    return by_block(_sample_block, dataset, key, batch)
 
-    def block(part: Dataset, index: Array) -> Transition:
-        return _sample_block(part, jax.random.fold_in(key, index), batch // blocks)
 
-    parts = jax.vmap(block)(dataset, jnp.arange(blocks))
+def by_block(draw: Callable[[Any, Key, int], PyTree], data: Any, key: Key, batch: int) -> PyTree:
+    """`draw(block, fold_in(key, number), batch / D)` from every one of `data.blocks` blocks. [B]"""
+    blocks = data.blocks
+
+    def block(part: Any, number: Array) -> PyTree:
+        return draw(part, jax.random.fold_in(key, number), batch // blocks)
+
+    parts = jax.vmap(block)(data, jnp.arange(blocks))
     return jax.tree.map(lambda x: x.reshape((batch, *x.shape[2:])), parts)
 
 
 def _sample_block(part: Dataset, key: Key, batch: int) -> Transition:
     """`batch` transitions of one block, whose leaves are `[R, ...]`."""
-    steps, row = part.steps, part.valid[_draw(part, key, batch)]
+    steps, row = part.steps, part.valid[positions(part, key, batch)]
     return Transition(
         obs=jax.tree.map(lambda x: x[row], steps.obs),
         action=steps.action[row],
@@ -86,11 +93,15 @@ def _sample_block(part: Dataset, key: Key, batch: int) -> Transition:
         next_obs=jax.tree.map(lambda x: x[row + 1], steps.obs),
         last=steps.last[row + 1],
         weight=None if part.weight is None else jnp.full(batch, part.weight),
+        return_to_go=None if part.return_to_go is None else part.return_to_go[row],
     )
 
 
-def _draw(part: Dataset, key: Key, batch: int) -> Array:
-    """Positions in `valid`. Integers, so that a million entries keep their probabilities."""
+def positions(part: Any, key: Key, batch: int) -> Array:
+    """Which of a block's `count` starts to draw, by its `table`. [B]
+
+    Integers, so that a million entries keep their probabilities.
+    """
     if part.table is None:
         return jax.random.randint(key, (batch,), 0, part.count)
     draws = jnp.minimum(jax.random.bits(key, (batch,), jnp.uint32), np.uint32(HIGHEST - 1))

@@ -123,7 +123,7 @@ def _on_device(arrays: Steps, blocks: int, num_actions: int | None) -> Dataset:
     for b in range(blocks):
         valid[b, : count[b]] = np.flatnonzero(~last[b])
     # Not `jnp.asarray`, which copies twice on CPU.
-    steps = jax.tree.map(lambda x: jax.device_put(x.reshape(blocks, -1, *x.shape[1:])), arrays)
+    steps = jax.tree.map(lambda x: jax.device_put(x.reshape(*last.shape, *x.shape[1:])), arrays)
     return Dataset(
         steps,
         jnp.asarray(valid),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 
 from jaxrl.data.dataset import Dataset, extents, returns
 from jaxrl.data.episodes import from_episodes, iterate
-from jaxrl.errors import UserError, check_range
+from jaxrl.errors import UserError, check_range, unknown_name
 from jaxrl.types import Array, PyTree
 
 Transform = Callable[[Dataset], Dataset]
@@ -60,28 +61,20 @@ def normalize_obs(dataset: Dataset, statistics: Statistics | None = None) -> Dat
     return _with_steps(dataset, obs=statistics.normalize(dataset.steps.obs))
 
 
+class Affine(NamedTuple):
+    """What a reward becomes: scale * reward + shift."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+
 def affine_reward(dataset: Dataset, scale: float = 1.0, shift: float = 0.0) -> Dataset:
     """scale * reward + shift. The rows of final observations, which have no reward, stay zero."""
     reward, last = dataset.steps.reward, dataset.steps.last
     return _with_steps(dataset, reward=jnp.where(last, 0, scale * reward + shift))
 
 
-def antmaze_reward_iql(dataset: Dataset) -> Dataset:
-    """r - 1: minus one a step until the goal (IQL, official code)."""
-    return affine_reward(dataset, shift=-1.0)
-
-
-def antmaze_reward_cql(dataset: Dataset) -> Dataset:
-    """4 (r - 0.5): minus two a step until the goal, two at it (CQL, official code)."""
-    return affine_reward(dataset, scale=4.0, shift=-2.0)
-
-
-def antmaze_reward_corl(dataset: Dataset) -> Dataset:
-    """10 r - 5 (CQL, CORL's antmaze settings)."""
-    return affine_reward(dataset, scale=10.0, shift=-5.0)
-
-
-def locomotion_reward(dataset: Dataset) -> Dataset:
+def locomotion(dataset: Dataset) -> Affine:
     """r * 1000 / (largest - smallest return of an episode) (IQL, official code).
 
     Raises:
@@ -89,8 +82,48 @@ def locomotion_reward(dataset: Dataset) -> Dataset:
     """
     spread = np.ptp(returns(dataset))
     if not spread > 0:
-        raise UserError("locomotion_reward: all returns are equal, expected a range to scale by")
-    return affine_reward(dataset, scale=float(1000 / spread))
+        raise UserError("reward locomotion: all returns are equal, expected a range to scale by")
+    return Affine(float(1000 / spread))
+
+
+REWARDS: dict[str, Affine | Callable[[Dataset], Affine]] = {
+    "raw": Affine(),
+    "locomotion": locomotion,
+    "antmaze-iql": Affine(1.0, -1.0),  # -1 a step until the goal (official code)
+    "antmaze-cql": Affine(4.0, -2.0),  # 4 (r - 0.5): -2 a step, 2 at the goal (official code)
+    "antmaze-corl": Affine(10.0, -5.0),  # 10 r - 5 (CQL, CORL's antmaze settings)
+}
+
+
+def reward_affine(name: str, dataset: Dataset) -> Affine:
+    """The reward transform of a benchmark, by name.
+
+    Raises:
+      UserError: an unknown name, or rewards that it cannot scale.
+    """
+    if name not in REWARDS:
+        raise unknown_name("reward", name, REWARDS)
+    found = REWARDS[name]
+    return found if isinstance(found, Affine) else found(dataset)
+
+
+def named_reward(dataset: Dataset, name: str) -> Dataset:
+    """The dataset with the rewards of `reward_affine`."""
+    return affine_reward(dataset, *reward_affine(name, dataset))
+
+
+def with_return_to_go(dataset: Dataset, gamma: float, reward: Affine = Affine()) -> Dataset:
+    """The same data with sum_k gamma^k r_k of every step, of the rewards after `reward`.
+
+    It stops where the episode does, at a time limit too, as in Cal-QL (Nakamoto et al., 2023;
+    arXiv:2303.05479).
+    """
+    scaled = affine_reward(dataset, *reward).steps
+    rewards, last = np.asarray(scaled.reward, np.float64), np.asarray(scaled.last)
+    to_go = np.zeros_like(rewards)
+    for row in range(rewards.shape[1] - 2, -1, -1):  # rows after an episode's end hold zero
+        to_go[:, row] = np.where(last[:, row], 0, rewards[:, row] + gamma * to_go[:, row + 1])
+    return replace(dataset, return_to_go=jnp.asarray(to_go, scaled.reward.dtype))
 
 
 def clip_actions(dataset: Dataset, limit: float = 1 - 1e-5) -> Dataset:
@@ -129,10 +162,7 @@ def _with_steps(dataset: Dataset, **changes: PyTree) -> Dataset:
 
 NAMED: dict[str, Transform] = {
     "normalize-obs": normalize_obs,
-    "antmaze-iql": antmaze_reward_iql,
-    "antmaze-cql": antmaze_reward_cql,
-    "antmaze-corl": antmaze_reward_corl,
-    "locomotion": locomotion_reward,
     "clip-actions": clip_actions,
     "top-10%": top_fraction,
+    **{name: partial(named_reward, name=name) for name in REWARDS},
 }

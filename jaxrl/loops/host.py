@@ -27,6 +27,8 @@ def make(
     config: Config = Config(),
     blocks: int = 0,
     gamma: float = 0.99,
+    mix: off_policy.Mix = off_policy.alone,
+    data: tuple = (),
     num_seeds: int = 1,
 ) -> Loop:
     """The loop of `num_seeds` seeds, whose environments are stepped in turn.
@@ -37,17 +39,17 @@ def make(
     off_policy.check(config, blocks)
     first = partial(_first, agent, env.spec, config, blocks)
     stage = Stage(env, config.envs, num_seeds, first)
-    observe = partial(_observe, agent, env.spec, config, blocks, gamma)
-    return stage.loop(Player(stage, observe).advance)
+    observe = partial(_observe, agent, env.spec, config, blocks, gamma, mix)
+    return stage.loop(Player(stage, observe, data).advance)
 
 
 class Player:
     """The live environments, and the compiled program that answers them."""
 
-    def __init__(self, stage: Stage, observe: Callable):
-        self.stage, self.spec = stage, stage.env.spec
+    def __init__(self, stage: Stage, observe: Callable, data: tuple = ()):
+        self.stage, self.spec, self.data = stage, stage.env.spec, data
         self.observe = jax.jit(lambda *x: _flat(*observe(*x)), donate_argnums=0)
-        self.names = _metric_names(observe, stage.first, stage.obs)
+        self.names = _metric_names(observe, stage.first, stage.obs, data)
 
     def advance(self, runs: tuple[Run, ...], keys: Key, n: int) -> tuple[tuple[Run, ...], Metrics]:
         """Play `n` iterations, or as many as there are until a number is not finite."""
@@ -61,7 +63,8 @@ class Player:
             if any(bad):
                 failed = [i if b else at for b, at in zip(bad, failed, strict=True)]
                 break
-            pairs = [self.observe(*args) for args in zip(live, packed, keys, strict=True)]
+            triples = zip(live, packed, keys, strict=True)
+            pairs = [self.observe(*triple, *self.data) for triple in triples]
             live, outs = [run for run, _ in pairs], [np.asarray(out) for _, out in pairs]
             answers = [self._action(out) for out in outs]
             log.append([out[-len(self.names) :] for out in outs])
@@ -94,9 +97,11 @@ def _observe(
     config: Config,
     blocks: int,
     gamma: float,
+    mix: off_policy.Mix,
     run: Run,
     packed: Array,
     key: Key,
+    *data: PyTree,
 ) -> tuple[Run, Metrics]:
     """Store what happened, update, and answer."""
     (seen, action), now = run.env, jax.random.fold_in(jax.random.fold_in(key, STEP), run.step)
@@ -108,6 +113,7 @@ def _observe(
     ring = replay.add(run.replay, acting.split(row, blocks), run.step)
     run = Run(run.state, obs, ring, run.step + 1)
     draw = partial(replay.sample, ring, run.step, n_step=config.n_step, gamma=gamma)
+    draw = partial(off_policy.mixed, mix, draw, data)
     state, metrics = off_policy.learn(agent, config, draw, run, jax.random.fold_in(now, LEARN))
     return _answer(agent, spec, config, run._replace(state=state), key), metrics
 
@@ -118,9 +124,9 @@ def _flat(run: Run, metrics: Metrics) -> tuple[Run, Array]:
     return run, jnp.concatenate([run.env[1].reshape(-1).astype(float), numbers])
 
 
-def _metric_names(observe, first, obs: np.ndarray) -> list[str]:
+def _metric_names(observe, first, obs: np.ndarray, data: tuple) -> list[str]:
     """Names of the metrics in the order in which `_flat` lays them out."""
     scalars = (np.zeros(len(obs)),) * 3
     key = jax.random.key(0)
     run = jax.eval_shape(first, key, obs)
-    return sorted(jax.eval_shape(observe, run, pack((obs, *scalars, obs)), key)[1])
+    return sorted(jax.eval_shape(observe, run, pack((obs, *scalars, obs)), key, *data)[1])

@@ -1,8 +1,10 @@
 """Act, remember, sample, update: off-policy learning with everything on the device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,9 @@ from jaxrl.loops.acting import ACT, ENV, INIT, LEARN, RESET, SAMPLE, STEP
 from jaxrl.loops.loop import Loop, Run, compiled
 from jaxrl.types import Agent, Array, Key, Metrics, PyTree, Spec
 
+Draw = Callable[[Key, int], PyTree]  # key, batch size -> a batch of replay
+Mix = Callable[..., PyTree]  # draw, key, batch size, *data -> the batch to learn from
+
 
 @dataclass(frozen=True)
 class Config:
@@ -23,7 +28,8 @@ class Config:
     envs: int = 1  # environments stepped together
     batch_size: int = 256  # transitions per update
     capacity: int = 1_000_000  # transitions that replay holds
-    warmup: int = 1_000  # transitions collected with random actions before updates begin
+    warmup: int = 1_000  # transitions collected before updates begin
+    warmup_actions: Literal["random", "agent"] = "random"  # whose those are
     updates_per_step: float = 1.0  # updates per environment step, any ratio
     n_step: int = 1  # rewards summed per sampled transition
     report_every: int = 1_000  # environment steps between reports
@@ -53,19 +59,33 @@ def check(config: Config, blocks: int) -> None:
         )
 
 
+def alone(draw: Draw, key: Key, batch_size: int) -> PyTree:
+    """A batch of replay and of nothing else."""
+    return draw(key, batch_size)
+
+
 def make(
-    agent: Agent, env: Env, config: Config = Config(), blocks: int = 0, gamma: float = 0.99
+    agent: Agent,
+    env: Env,
+    config: Config = Config(),
+    blocks: int = 0,
+    gamma: float = 0.99,
+    mix: Mix = alone,
+    data: tuple = (),
 ) -> Loop:
     """The loop of one seed on one device.
 
     Args:
       blocks: fixed blocks of environments, replay and batch; 0 takes the default of the run.
       gamma: the agent's, needed for n-step returns alone.
+      mix: joins what is drawn from replay with `data`, such as a dataset in the same blocks.
     """
     blocks = blocks or acting.default_blocks(config.envs)
     check(config, blocks)
     return compiled(
-        partial(begin, agent, env, config, blocks), partial(step, agent, env, config, gamma)
+        partial(begin, agent, env, config, blocks),
+        partial(step, agent, env, config, gamma, mix),
+        *data,
     )
 
 
@@ -82,7 +102,7 @@ def begin(agent: Agent, env: Env, config: Config, blocks: int, key: Key) -> Run:
 
 
 def step(
-    agent: Agent, env: Env, config: Config, gamma: float, run: Run, key: Key
+    agent: Agent, env: Env, config: Config, gamma: float, mix: Mix, run: Run, key: Key, *data
 ) -> tuple[Run, Metrics]:
     """One step of every environment, and the updates that it pays for."""
     key = jax.random.fold_in(jax.random.fold_in(key, STEP), run.step)
@@ -92,12 +112,20 @@ def step(
     ring = replay.add(run.replay, transition, run.step)
     run = Run(run.state, env_now, ring, run.step + 1)
     draw = partial(replay.sample, ring, run.step, n_step=config.n_step, gamma=gamma)
+    draw = partial(mixed, mix, draw, data)
     state, metrics = learn(agent, config, draw, run, jax.random.fold_in(key, LEARN))
     return run._replace(state=state), metrics
 
 
+def mixed(mix: Mix, draw: Draw, data: tuple, key: Key, batch_size: int) -> PyTree:
+    """A batch of both, by key and size alone."""
+    return mix(draw, key, batch_size, *data)
+
+
 def choose(agent: Agent, spec: Spec, config: Config, run: Run, obs: PyTree, key: Key) -> Array:
     """Actions `[N, A]`: random until `warmup` transitions are held, then the agent's samples."""
+    if config.warmup_actions == "agent":
+        return agent.act(run.state, obs, key)
     return jax.lax.cond(
         run.step * config.envs < config.warmup,
         lambda key: acting.random_action(spec, config.envs, key),
@@ -106,7 +134,7 @@ def choose(agent: Agent, spec: Spec, config: Config, run: Run, obs: PyTree, key:
     )
 
 
-def learn(agent: Agent, config: Config, draw, run: Run, key: Key) -> tuple:
+def learn(agent: Agent, config: Config, draw: Draw, run: Run, key: Key) -> tuple:
     """The updates due after an iteration: the agent's state and metrics averaged over them.
 
     `draw(key, batch_size)` samples a batch.

@@ -35,6 +35,22 @@ def gap(
     return log_sum_exp(values, temperature) - q_data
 
 
+def calibrated(q: Array, bound: Array, uniform: int) -> Array:
+    """max(Q, bound) for the policy's candidates, so that no lower value is pressed further down.
+
+    Cal-QL (Nakamoto et al., 2023; arXiv:2303.05479), Eq. 3, as in the authors' code.
+
+    Args:
+      q: values of M candidates, of which the first `uniform` are not the policy's. [E, B, M]
+      bound: return-to-go of the data, -inf where it is unknown. [B]
+    """
+    if bound is None:
+        raise ValueError("calibrated: the batch has no return_to_go")
+    chex.assert_equal_shape([q[0, :, 0], bound])
+    of_policy = jnp.maximum(q[..., uniform:], bound[None, :, None])
+    return jnp.concatenate([q[..., :uniform], of_policy], -1)
+
+
 def min_of_max(q: Array) -> Array:
     """min_i max_n q over critics i and actions n, `[E, B, N] -> [B]`: the authors' max backup."""
     chex.assert_rank(q, 3)

@@ -14,6 +14,20 @@ def mean(x: Array, weight: Array | None = None) -> Array:
     return (x * jnp.broadcast_to(weight, x.shape)).mean()
 
 
+def masked_mean(x: Array, mask: Array, weight: Array | None = None) -> Array:
+    """Average of `x` `[B, K]` over the steps where `mask` `[B, K]` is True; 0 if it never is.
+
+    Every such step counts alike, however many its window has, or by `weight` `[B]`.
+    """
+    chex.assert_rank([x, mask], 2)
+    chex.assert_equal_shape([x, mask])
+    share = mask.astype(x.dtype)
+    if weight is not None:
+        share = share * weight[:, None]
+    total = share.sum()
+    return (jnp.where(mask, x, 0) * share).sum() / jnp.where(total > 0, total, 1)
+
+
 def expectile(error: Array, tau: float | Array) -> Array:
     """|tau - 1(u < 0)| u^2 per element for u = target - estimate; IQL, Eq. 5. [...]"""
     return jnp.where(error > 0, tau, 1 - tau) * jnp.square(error)

@@ -29,3 +29,13 @@ def test_score_is_0_at_random_and_100_at_expert():
 def test_unknown_tasks_name_the_near_ones():
     with pytest.raises(UserError, match="walker2d"):
         d4rl.reference("walker-v2")
+
+
+@pytest.mark.parametrize("name", ["hopper", "Hopper-v5", "antmaze-umaze-v2", "maze2d-open-dense"])
+def test_known_tasks(name):
+    assert d4rl.known(name)
+
+
+@pytest.mark.parametrize("name", ["", "Pendulum-v1", "hoppers", "my-hopper"])
+def test_unknown_tasks(name):
+    assert not d4rl.known(name)

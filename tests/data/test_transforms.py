@@ -46,14 +46,20 @@ def test_antmaze_rewards(dataset, name, scale, shift):
 
 def test_locomotion_returns_span_a_thousand(dataset):
     np.testing.assert_allclose(
-        np.ptp(returns(transforms.locomotion_reward(dataset))), 1000, rtol=1e-5
+        np.ptp(returns(transforms.named_reward(dataset, "locomotion"))), 1000, rtol=1e-5
     )
 
 
 def test_locomotion_needs_different_returns():
     data = [Episode(np.zeros((2, 1)), np.zeros((1, 1)), np.ones(1), np.ones(1))] * 2
     with pytest.raises(UserError, match="all returns are equal"):
-        transforms.locomotion_reward(from_episodes(data))
+        transforms.reward_affine("locomotion", from_episodes(data))
+
+
+def test_an_unknown_reward_lists_the_near_ones(dataset):
+    with pytest.raises(UserError, match="antmaze-iql"):
+        transforms.reward_affine("antmaze", dataset)
+    assert transforms.reward_affine("raw", dataset) == (1, 0)
 
 
 def test_clip_actions(dataset):

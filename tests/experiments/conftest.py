@@ -1,33 +1,24 @@
 """Scripts run in this process, as their command would run them."""
 
-import runpy
-import sys
-
 import pytest
 
 from tests import scripts
 
 
 @pytest.fixture
-def script(monkeypatch):
-    """Run a script of a name with the given flags, on one device."""
-
-    def run(name, *flags):
-        flags = ("--mesh.data", "1", *map(str, flags))
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *flags])
-        runpy.run_path(str(scripts.ROOT / "experiments" / f"{name}.py"), run_name="__main__")
-
-    return run
+def script():
+    """Run a script of a name with the given flags."""
+    return scripts.play
 
 
 @pytest.fixture
-def refused(script, capsys):
+def refused(capsys):
     """The one line that a script refuses such flags with."""
 
-    def run(name, *flags) -> str:
+    def run(name, *flags, trains=True) -> str:
         capsys.readouterr()
         with pytest.raises(SystemExit) as exit:
-            script(name, *flags)
+            scripts.play(name, *flags, trains=trains)
         assert exit.value.code == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and lines[0].startswith("error: ")

@@ -17,6 +17,7 @@ from tests.data import synthetic
 LENGTH = (*("--steps", "20", "--loop.report-every", "10", "--loop.batch-size", "8"), "--episodes")
 TINY = (*LENGTH, "2", "--agent.hidden", "8", "--cache", "None")
 SCRIPTS = ("bc", "td3_bc", "cql", "iql")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("td3_bc", "cql")]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def data(tmp_path_factory):
     return f"local/{rlds.write(path, episodes, {'env': 'jaxrl/Pendulum-v1'})}"
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", ["bc", "iql", *SLOW])
 def test_files_of_a_run(script, tmp_path, name, data):
     more = ("--normalize-obs", "--reward", "locomotion", "--sampling", "return_weighted")
     script(name, *TINY, *more, "--dataset", data, "--num-seeds", 2, "--out", tmp_path)
@@ -47,18 +48,15 @@ def test_evaluation_is_given_raw_observations(script, tmp_path, data, capsys):
     obs = np.full((1, 3), 0.5, np.float32)
     found = checkpoint.settings(tmp_path)["scaling"]["obs"]
     inside = (obs - found["mean"]) / found["std"]
-    bare = checkpoint.agent_of(dict(checkpoint.settings(tmp_path), scaling={
-        "obs": None, "reward": {"scale": 1.0, "shift": 0.0},
-    }))  # fmt: skip
+    settings = checkpoint.settings(tmp_path)
+    bare = checkpoint.agent_of({name: x for name, x in settings.items() if name != "scaling"})
     np.testing.assert_allclose(agent.act(state, obs), bare.act(state, inside), rtol=1e-5)
     capsys.readouterr()
-    runpy_evaluate = ["evaluate.py", "--run", str(tmp_path), "--episodes", "3"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", runpy_evaluate)
-        runpy.run_path(str(scripts.ROOT / "experiments" / "evaluate.py"), run_name="__main__")
+    script("evaluate", "--run", tmp_path, "--episodes", 3, trains=False)
     assert np.shape(json.loads(capsys.readouterr().out)["episodes"]) == (1, 3)
 
 
+@pytest.mark.slow
 def test_more_steps_continue(script, tmp_path, data):
     flags = (*TINY, "--dataset", data, "--normalize-obs", "--num-seeds", 1)
     script("td3_bc", *flags, "--out", tmp_path / "a")
@@ -73,6 +71,7 @@ def test_a_run_without_a_task_is_not_scored(script, tmp_path):
     assert all("return" not in row for row in scripts.metrics(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_blocks_are_split_over_a_mesh(script, tmp_path, data):
     flags = (*TINY, "--dataset", data, "--num-seeds", 1, "--seeds", "vmap", "--blocks", 4)
     script("bc", *flags, "--out", tmp_path / "one")

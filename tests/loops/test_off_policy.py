@@ -71,6 +71,26 @@ def test_warm_up_is_random_and_the_agent_acts_from_then_on():
     np.testing.assert_array_equal(actions[6:], np.float32(ANSWER))
 
 
+def test_warm_up_by_the_agent_acts_as_the_agent_from_the_first_step():
+    run, metrics = played(counted(warmup=6, warmup_actions="agent"), 5)
+    assert int(metrics["updates"]) == 0
+    np.testing.assert_array_equal(run.replay.action[0, :5, 0, 0], np.float32(ANSWER))
+
+
+def test_batches_are_mixed_with_data():
+    """Half of every batch are rows of the data, which pay a hundred."""
+
+    def mix(draw, key, batch_size, paid):
+        batch = draw(key, batch_size // 2)
+        return batch._replace(reward=jnp.concatenate([0 * batch.reward, paid]))
+
+    data = (jnp.full(2, 100.0),)
+    loop = off_policy.make(counting_agent(), counter_env(), SMALL, mix=mix, data=data)
+    run, metrics = played(loop, 12)
+    assert float(run.state.seen) == 200 * float(metrics["updates"]) == 600
+    assert loop.data == data
+
+
 def test_updates_see_every_step_up_to_the_present_one():
     """With a ring of one row, all that a batch can hold is the newest transition."""
     loop = counted(capacity=4, envs=4, warmup=4, blocks=1)

@@ -95,3 +95,14 @@ def test_a_weight_of_two_counts_a_row_twice():
     x, weight = jnp.array([1.0, 2.0, 4.0]), jnp.array([1.5, 0.75, 0.75])
     twice = losses.standardize(jnp.array([1.0, 1.0, 2.0, 4.0]))
     np.testing.assert_allclose(losses.standardize(x, weight), twice[1:], rtol=1e-5)
+
+
+def test_a_masked_mean_is_over_the_steps_that_count():
+    x = jnp.array([[1.0, 2, 3], [4, jnp.nan, jnp.inf]])
+    mask = jnp.array([[True, True, True], [True, False, False]])
+    assert float(losses.masked_mean(x, mask)) == pytest.approx(10 / 4)
+    weighted = losses.masked_mean(x, mask, jnp.array([0.5, 1.5]))
+    assert float(weighted) == pytest.approx((0.5 * 6 + 1.5 * 4) / (0.5 * 3 + 1.5))
+    assert float(losses.masked_mean(x, mask & False)) == 0
+    grad = jax.grad(losses.masked_mean)(x, mask)
+    np.testing.assert_allclose(grad, np.array([[0.25, 0.25, 0.25], [0.25, 0, 0]]))

@@ -1,0 +1,227 @@
+"""What the scripts of offline agents share: a dataset by name, made ready, and a run on it.
+
+    offline.train(config, iql)
+
+The dataset stays as it was read, but for the episodes that are left out and the odds of drawing a
+transition. What is done to observations and rewards is a `Scaling` around the agent.
+"""
+
+import dataclasses
+import fnmatch
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import envs, experiment, loops, policies
+from jaxrl.data import d4rl, sampling, sources, transforms
+from jaxrl.data.dataset import Dataset, sample, with_probabilities
+from jaxrl.data.episodes import Source, assemble
+from jaxrl.envs import Env, HostEnv
+from jaxrl.errors import UserError, check_range
+from jaxrl.loops import acting, evaluate
+from jaxrl.loops import offline as updates
+from jaxrl.scaling import Scaling, scale_obs, scaled
+from jaxrl.session import Session
+from jaxrl.types import Agent, Metrics, Policy, Spec
+
+# Tasks of datasets that name none. Physics and rewards have moved since D4RL's were recorded.
+ENVS = {
+    "*halfcheetah*": "gymnasium/HalfCheetah-v5",
+    "*hopper*": "gymnasium/Hopper-v5",
+    "*walker2d*": "gymnasium/Walker2d-v5",
+}
+ADROIT = ("*adroit*", "*/pen[-/]*", "*/door[-/]*", "*/hammer[-/]*", "*/relocate[-/]*")
+BENCHMARKS = ("d4rl", "tfds", "minari")  # sources whose names are of D4RL's tasks
+PROBABILITIES: Mapping[str, Callable[..., np.ndarray]] = {
+    "return_weighted": sampling.return_weighted,
+    "advantage_weighted": sampling.advantage_weighted,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Flags of whatever reads a dataset."""
+
+    dataset: str = "jaxrl/pendulum-mixed-v0"  # source/name
+    repair: tuple[Literal["float64", "actions", "tail"], ...] = ()  # mend instead of refusing
+    top_fraction: float = 1.0  # keep the episodes of highest return that make up this share
+    sampling: Literal["uniform", "return_weighted", "advantage_weighted"] = "uniform"
+    sampling_temperature: float = 0.1  # of the weights, whose logarithms span 1 / temperature
+    clip_actions: float = 1.0  # bound of the data's actions
+    normalize_obs: bool = False  # by the dataset's mean and deviation
+    reward: Literal["raw", "locomotion", "antmaze-iql", "antmaze-cql", "antmaze-corl"] = "raw"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Data, experiment.Config):
+    """Flags of every offline script; `agent` and `loop` come with the algorithm."""
+
+    env: str = ""  # to score in; empty: the dataset's own, or none where it names none
+    steps: int = 1_000_000  # updates
+
+
+class View(NamedTuple):
+    """What an algorithm draws from a dataset, and how it acts on what it has learned."""
+
+    data: Any  # in blocks
+    draw: updates.Draw
+    policy: Callable[[Agent], Policy]
+    greedy: bool = True
+    facts: Mapping[str, Any] = {}  # what `checkpoint.policy_of` needs beyond the settings
+    made: Mapping[str, Any] = {}  # what the algorithm's `make` is given beyond the settings
+
+
+def transitions(config: Any, dataset: Dataset) -> View:
+    """Single transitions, and acting on the present observation."""
+    del config
+    return View(dataset, sample, policies.memoryless)
+
+
+def drawn(algorithm: ModuleType) -> Callable[[Any, Dataset], View]:
+    """Single transitions, and acting by the draws that the algorithm's `scorer` ranks."""
+
+    def view(config: Any, dataset: Dataset) -> View:
+        see = partial(scale_obs, scaling_of(config, dataset))
+        agent = {"algorithm": algorithm, "spec": dataset.spec, "config": config.agent}
+        policy = partial(policies.own, **agent, see=see)
+        return View(dataset, sample, policy, greedy=False, facts={"sampled": True})
+
+    return view
+
+
+def train(
+    config: Any, algorithm: ModuleType, view: Callable[[Any, Dataset], View] = transitions
+) -> None:
+    """Train on the dataset; at every report, score in the task that it is of, and log.
+
+    Raises:
+      UserError: a dataset, a task or a setting that cannot be used.
+    """
+    source = sources.find(config.dataset, config.repair)
+    config = resolved(config, algorithm, source)
+    env = task(config, source.spec)
+    dataset = load(config, source, config.blocks or default_blocks(config, source))
+    scaling = scaling_of(config, dataset)
+    seen = view(config, with_returns(config, dataset, scaling))
+    agent = scaled(algorithm.make(dataset.spec, config.agent, **seen.made), scaling)
+    loop, policy = updates.make(agent, seen.data, config.loop, seen.draw), seen.policy(agent)
+    score = evaluate.make(env, policy, config.episodes, seen.greedy) if env else None
+    with Session(config, algorithm, dataset.spec, scaling=scaling, **seen.facts) as session:
+        for run, metrics in session.train(loop):
+            found = session.scores(score, run) if score else {}
+            session.log(metrics | found | normalized(config, found))
+        if env:
+            session.record(env, policy)
+
+
+def resolved(config: Any, algorithm: ModuleType, source: Source, kind: str = "") -> Any:
+    """The settings with the task and the directory that the dataset implies."""
+    name = f"{kind}{algorithm.__name__.rpartition('.')[2]}-{config.dataset}".replace("/", "-")
+    env, out = config.env or env_of(config.dataset, source.metadata), Path("runs") / name
+    return dataclasses.replace(config, env=env, out=config.out or out)
+
+
+def env_of(dataset: str, metadata: Mapping[str, Any]) -> str:
+    """The task that a dataset is of: by its metadata, else by its name, else empty."""
+    if "env" in metadata:
+        return str(metadata["env"])
+    if spec := metadata.get("env_spec"):  # Minari's
+        return f"gymnasium/{json.loads(spec)['id']}"
+    return next((env for name, env in ENVS.items() if fnmatch.fnmatch(dataset, name)), "")
+
+
+def task(config: Any, spec: Spec) -> Env | HostEnv | None:
+    """The environment to score in, if there is one.
+
+    Raises:
+      UserError: it is not that of the dataset, or a flag needs what it has not.
+    """
+    if not config.env:
+        if config.video or config.stop_at_return is not None:
+            raise UserError(f"env: video and stop_at_return need one; {config.dataset} names none")
+        return None
+    env = envs.make(config.env)
+    if config.video and env.render is None:
+        raise UserError(f"video: env {config.env} cannot be drawn")
+    if shapes(env.spec) != shapes(spec):
+        raise UserError(
+            f"env {config.env}: observations and actions have shapes {shapes(env.spec)}; "
+            f"those of {config.dataset} have {shapes(spec)}"
+        )
+    return env
+
+
+def shapes(spec: Spec) -> Any:
+    """Shapes of observations and actions, to be compared and printed."""
+    return jax.tree.map(lambda s: s.shape, (spec.obs, spec.action))
+
+
+def default_blocks(config: Any, source: Source) -> int:
+    """The default of the run, or fewer where there are fewer episodes."""
+    most = acting.default_blocks(config.loop.batch_size)
+    return next(d for d in (8, 4, 2, 1) if d <= min(most, max(1, len(source.lengths))))
+
+
+def load(config: Any, source: Source, blocks: int) -> Dataset:
+    """The transitions to learn from, in `blocks` blocks, and the odds of drawing each.
+
+    Raises:
+      UserError: they do not fit into memory, or a setting is out of range.
+    """
+    check_range("top_fraction", config.top_fraction, 0, 1)
+    loops.check_fits(f"the arrays of {config.dataset}", size(source))
+    dataset = assemble(source, blocks)
+    if config.top_fraction < 1:
+        dataset = transforms.top_fraction(dataset, config.top_fraction)
+    if config.sampling != "uniform":
+        p = PROBABILITIES[config.sampling](dataset, config.sampling_temperature)
+        dataset = with_probabilities(dataset, p)
+    if config.clip_actions < 1:
+        dataset = transforms.clip_actions(dataset, config.clip_actions)
+    return dataset
+
+
+def with_returns(config: Any, dataset: Dataset, scaling: Scaling) -> Dataset:
+    """The data with what the agent needs to know of its returns: Cal-QL's bound, if asked for."""
+    if not getattr(config.agent, "calibrated", False):
+        return dataset
+    return transforms.with_return_to_go(dataset, config.agent.gamma, scaling.reward)
+
+
+def size(source: Source) -> int:
+    """Bytes that reading a source takes: its arrays, on the host and on the device."""
+    row = sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in jax.tree.leaves(source.spec[:2]))
+    return 2 * int((source.lengths + 1).sum()) * (row + 4 + 4 + 1 + 4)  # reward to row number
+
+
+def scaling_of(config: Any, dataset: Dataset) -> Scaling:
+    """What the settings ask to be done to observations and rewards."""
+    statistics = transforms.obs_statistics(dataset) if config.normalize_obs else None
+    return Scaling(statistics, transforms.reward_affine(config.reward, dataset))
+
+
+def normalized(config: Any, scores: Metrics) -> Metrics:
+    """D4RL's normalised score of every seed, where its references are known."""
+    name = reference_name(config)
+    if not scores or name is None:
+        return {}
+    returns = np.asarray(scores["return"])
+    return {"normalized_score": jnp.asarray(d4rl.normalized_score(name, returns))}
+
+
+def reference_name(config: Any) -> str | None:
+    """D4RL's name of the task: its environment's, or a part of the dataset's name."""
+    source, _, dataset = config.dataset.partition("/")
+    backend, _, name = config.env.partition("/")
+    if backend not in ("", "gymnasium"):
+        return None
+    words = dataset.replace("_", "-").replace("/", "-").split("-")
+    parts = ["-".join(words[i:]) for i in range(len(words))] if source in BENCHMARKS else []
+    return next(filter(d4rl.known, [name.rpartition(":")[2], *parts]), None)
