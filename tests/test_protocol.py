@@ -157,10 +157,16 @@ def test_seeds_at_once_keep_conditionals(case):
     assert many.count(" cond[") == alone.count(" cond[")
 
 
+BOTH_AXES = (2, 4, 1)  # the mesh of the default tests; compiling for the others takes minutes
 ON_MESHES = [
-    pytest.param(case, shape, id=f"{case.name}-{'x'.join(map(str, shape))}")
+    pytest.param(
+        case,
+        shape,
+        id=f"{case.name}-{'x'.join(map(str, shape))}",
+        marks=() if shape == BOTH_AXES else pytest.mark.slow,
+    )
     for case in CASES
-    for shape in ([(2, 4, 1)] if case.variant else MESHES)
+    for shape in ([BOTH_AXES] if case.variant else MESHES)
 ]
 
 
@@ -182,6 +188,7 @@ def test_meshes_equal_one_device(case, shape):
     assert all(x.addressable_shards[0].data.size * shape[1] == x.size for x in split)
 
 
+@pytest.mark.slow
 @once_an_agent
 def test_meshes_equal_one_device_in_double_precision(case, x64):
     agent = Agent(*map(jax.jit, case.make()))

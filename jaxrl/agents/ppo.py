@@ -132,28 +132,13 @@ def prepare(networks: Networks, config: Config, state: State, batch: Transition)
     discount = batch.discount
     if config.truncation_as_termination:
         discount = discount * (1 - batch.last)
-    evaluate = partial(networks.critic.apply, critic)
-    value = evaluate(obs)
-    next_value = successors(evaluate, value, next_obs, batch.last & (discount > 0))
+    value, next_value = (networks.critic.apply(critic, x) for x in (obs, next_obs))
     estimate = partial(returns.advantages, gamma=config.gamma, gae_lambda=config.gae_lambda)
     reward = config.reward_scale * batch.reward
     advantage = estimate(reward, discount, batch.last, value, next_value)
     log_prob = raw(networks.actor.apply(actor, obs)).log_prob(batch.action)
     target = advantage + value
     return Samples(obs, batch.action, log_prob, value, advantage, target, batch.weight)
-
-
-def successors(evaluate: Callable, value: Array, next_obs: PyTree, cut: Array) -> Array:
-    """Values of the true successors of consecutive rows. [T, N]
-
-    They are the next row's, but for the last row and where `cut` says that a time limit came
-    between: only a rollout with one pays for a second pass over all of it.
-    """
-    final = evaluate(jax.tree.map(lambda x: x[-1], next_obs))
-    following = jnp.concatenate([value[1:], final[None]])
-    return jax.lax.cond(
-        cut.any(), lambda: jnp.where(cut, evaluate(next_obs), following), lambda: following
-    )
 
 
 def surrogate(ratio: Array, advantage: Array, clip: float) -> Array:

@@ -218,21 +218,3 @@ def test_advantages_are_standardized_over_all_devices(parts, monkeypatch):
     pairs = zip(jax.tree.leaves(whole.learner), jax.tree.leaves(split.learner), strict=True)
     worst = max(jnp.abs(a - b).max() for a, b in pairs)
     assert worst < 1e-6 if parts == 1 else worst > 1e-4
-
-
-@pytest.mark.parametrize("limit", [False, True])
-def test_values_of_successors_are_those_of_consecutive_rows(limit):
-    anew = 5.0 * limit  # where the second environment goes on after its second step
-    obs = jnp.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0 + anew], [3.0, 3.0 + anew]])
-    next_obs = obs + 1
-    cut = jnp.zeros((4, 2), bool).at[1, 1].set(limit)
-    passes = []
-
-    def evaluate(x):
-        jax.debug.callback(lambda x: passes.append(x.shape), x)
-        return 2 * x
-
-    found = jax.jit(partial(ppo.successors, evaluate))(2 * obs, next_obs, cut)
-    jax.effects_barrier()
-    chex.assert_trees_all_equal(found, 2 * next_obs)
-    assert sorted(passes) == [(2,), (4, 2)][: 1 + limit]  # the second pass is for limits alone
