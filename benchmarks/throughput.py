@@ -27,6 +27,7 @@ from jaxrl import experiment, provenance
 from jaxrl.errors import check_range, unknown_name
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of `ru_maxrss`
+PATHS = ("--json", "--peers-dir")  # flags whose values are directories of this machine
 Processes = Sequence[peer.Process]
 
 
@@ -164,7 +165,10 @@ def machine() -> dict[str, Any]:
 
 def command(module: str) -> str:
     """The command line, without the directories of this machine."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+    flags = sys.argv[1:]
+    paths = [i + j for i, flag in enumerate(flags) if flag in PATHS for j in (0, 1)]
+    kept = [flag for i, flag in enumerate(flags) if i not in paths]
+    return shlex.join(["python", "-m", module, *kept])
 
 
 def processor() -> str:

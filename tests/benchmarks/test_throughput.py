@@ -52,9 +52,11 @@ def test_measures_an_agent_and_writes_what_it_found(tiny, tmp_path, capsys):
     assert "of the ceiling" in capsys.readouterr().out
 
 
-def test_results_name_no_directory_of_this_machine(tiny):
-    assert str(Path.home()) not in throughput.machine()["command"]
-    assert throughput.machine()["command"].startswith("python -m benchmarks.throughput")
+def test_results_name_no_directory_of_this_machine(tiny, monkeypatch):
+    flags = ["--agent", "sac", "--peers-dir", "/here", "--peers", "--json", "/there/x.json"]
+    monkeypatch.setattr(sys, "argv", ["throughput.py", *flags])
+    expected = "python -m benchmarks.throughput --agent sac --peers"
+    assert throughput.machine()["command"] == expected
 
 
 def test_a_program_learns_from_window_to_window(tiny):
