@@ -7,8 +7,8 @@ Pendulum-v1, three seeds of 12,000 steps: -172, -172 and -175 in 20 s on two cor
     python experiments/sac.py --env gymnasium/HalfCheetah-v5 --num-seeds 3
     python experiments/sac.py --env jaxrl/CartPole-v1
 
-A task with discrete actions is learned by discrete SAC, whose flags `--agent.` then has: CartPole-v1,
-three seeds of 15,000 steps, 500, 500 and 500 in 35 s.
+A task with discrete actions is learned by discrete SAC, whose flags `--agent.` then has:
+CartPole-v1, three seeds of 15,000 steps, 500, 500 and 500 in 35 s.
 """
 
 import dataclasses
