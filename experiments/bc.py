@@ -2,7 +2,7 @@
 
     python experiments/bc.py
 
-Pendulum, best tenth of the mixed data, three seeds of 5,000 updates: -166, -176 and -176 in 10 s on
+Pendulum, best tenth of the mixed data, three seeds of 5,000 updates: -166, -176 and -176 in 5 s on
 two cores of a Xeon.
 
     python experiments/bc.py --dataset minari/mujoco/hopper/medium-v0 --top-fraction 0.1

@@ -2,7 +2,7 @@
 
     python experiments/cql.py
 
-Pendulum, mixed data, three seeds of 6,000 updates: -174, -170 and -170 in 44 s on two cores of a
+Pendulum, mixed data, three seeds of 6,000 updates: -174, -170 and -170 in 45 s on two cores of a
 Xeon.
 
     python experiments/cql.py --dataset minari/mujoco/hopper/medium-v0 --num-seeds 3

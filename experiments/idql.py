@@ -2,7 +2,7 @@
 
     python experiments/idql.py
 
-Mixed data of the pendulum, one seed of 10,000 updates: -217 in 170 s on two cores of a Xeon.
+It learns the mixed data of the pendulum, one seed of 10,000 updates, in minutes on a laptop.
 
     python experiments/idql.py --dataset minari/mujoco/hopper/medium-v0
     python experiments/idql.py --dataset d4rl/antmaze-medium-play-v2.hdf5

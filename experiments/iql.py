@@ -2,7 +2,7 @@
 
     python experiments/iql.py
 
-Pendulum, mixed data, three seeds of 10,000 updates: -198, -206 and -197 in 14 s on two cores of a
+Pendulum, mixed data, three seeds of 10,000 updates: -198, -206 and -197 in 16 s on two cores of a
 Xeon.
 
     python experiments/iql.py --dataset minari/mujoco/hopper/medium-v0 --num-seeds 3

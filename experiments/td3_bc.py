@@ -2,7 +2,7 @@
 
     python experiments/td3_bc.py
 
-Pendulum, mixed data, three seeds of 10,000 updates: -177, -178 and -176 in 19 s on two cores of a
+Pendulum, mixed data, three seeds of 10,000 updates: -177, -178 and -176 in 13 s on two cores of a
 Xeon.
 
     python experiments/td3_bc.py --dataset minari/mujoco/hopper/medium-v0 --num-seeds 3
