@@ -24,6 +24,7 @@ from jaxrl.data.dataset import Dataset, returns
 from jaxrl.errors import UserError
 from jaxrl.experiment import changed
 from jaxrl.loops import offline as updates
+from jaxrl.scaling import Scaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +61,9 @@ PRESETS = {
 }
 
 
-def windows(config: Config, dataset: Dataset) -> offline.View:
+def windows(config: Config, dataset: Dataset, scaling: Scaling) -> offline.View:
     """Windows to train on, and the return that the policy asks for."""
+    del scaling
     if config.reward != "raw":
         raise UserError(f"reward: found {config.reward}, expected raw; see agent.return_scale")
     target = float(returns(dataset).max()) if config.target is None else config.target

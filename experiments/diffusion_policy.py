@@ -22,6 +22,7 @@ from jaxrl.data.limits import ranges
 from jaxrl.errors import UserError
 from jaxrl.experiment import changed
 from jaxrl.loops import offline as updates
+from jaxrl.scaling import Scaling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,9 @@ PRESETS = {
 }
 
 
-def chunks(config: Config, dataset: Dataset) -> offline.View:
+def chunks(config: Config, dataset: Dataset, scaling: Scaling) -> offline.View:
     """Windows to train on, and the policy that executes a part of every chunk."""
+    del scaling
     if config.normalize_obs:
         raise UserError("normalize_obs: found True, expected False; limits are mapped to [-1, 1]")
     agent = config.agent

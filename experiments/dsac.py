@@ -61,7 +61,7 @@ def main(config: Config) -> None:
     env = envs.make(config.env)
     agent = dsac.make(env.spec, config.agent)
     loop = experiment.off_policy_loop(config, agent, env)
-    experiment.run(config, dsac, loop, env, policies.memoryless(agent))
+    experiment.run(config, dsac, loop, env.spec, env, policies.memoryless(agent))
 
 
 if __name__ == "__main__":

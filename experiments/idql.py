@@ -43,9 +43,7 @@ PRESETS = {
         ),
         loop=updates.Config(batch_size=128),
     ),
-    "*halfcheetah*": changed(BASE, reward="locomotion"),
-    "*hopper*": changed(BASE, reward="locomotion"),
-    "*walker2d*": changed(BASE, reward="locomotion"),
+    **dict.fromkeys(offline.LOCOMOTION, changed(BASE, reward="locomotion")),
     "*antmaze*": changed(BASE, reward="antmaze-iql", episodes=100, agent={"expectile": 0.9}),
     "*": BASE,
 }

@@ -104,7 +104,7 @@ def main(config: Config) -> None:
     env = wrappers.squash(env) if config.agent.squash else env
     agent = ppo.make(env.spec, config.agent)
     loop = experiment.on_policy_loop(config, agent, env)
-    experiment.run(config, ppo, loop, env, policies.memoryless(agent))
+    experiment.run(config, ppo, loop, env.spec, env, policies.memoryless(agent))
 
 
 if __name__ == "__main__":

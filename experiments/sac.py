@@ -99,7 +99,7 @@ def main(config: Config | Discrete) -> None:
     algorithm = sac_discrete if env.spec.discrete else sac
     agent = algorithm.make(env.spec, config.agent)
     loop = experiment.off_policy_loop(config, agent, env)
-    experiment.run(config, algorithm, loop, env, policies.memoryless(agent))
+    experiment.run(config, algorithm, loop, env.spec, env, policies.memoryless(agent))
 
 
 if __name__ == "__main__":

@@ -179,12 +179,10 @@ def agent_of(config: dict) -> Agent:
     """The agent, of one seed, that a run's settings describe."""
     module, spec = _module(config), decode_spec(config["spec"])
     agent = module.make(spec, config_of(config))
-    if "scaling" not in config:
-        return agent
-    return scaling.scaled(agent, _scaling_of(config))
+    return scaling.scaled(agent, scaling_of(config)) if "scaling" in config else agent
 
 
-def _scaling_of(config: dict) -> scaling.Scaling:
+def scaling_of(config: dict) -> scaling.Scaling:
     """What a run did to observations and rewards."""
     if "scaling" not in config:
         return scaling.Scaling()
@@ -204,7 +202,7 @@ def policy_of(config: dict, agent: Agent, targets: Sequence[float] = ()) -> Poli
         raise UserError(f"targets: {config['algorithm']} is not conditioned on a return")
     spec = decode_spec(config["spec"])
     if config.get("target") is None:
-        see = partial(scaling.scale_obs, _scaling_of(config))
+        see = partial(scaling.scale_obs, scaling_of(config))
         return policies.own(agent, _module(config), spec, config_of(config), see)
     context = config["agent"]["context"]
     return policies.windowed(agent, spec, context, jnp.asarray(targets or [config["target"]]))

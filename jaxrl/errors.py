@@ -21,6 +21,12 @@ def check_range(name: str, value: object, low: float, high: float = float("inf")
         raise UserError(f"{name}: found {value}, expected a number in [{low:g}, {high:g}]")
 
 
+def check_continuous(agent: str, num_actions: int | None) -> None:
+    """Raise where the task's actions are `num_actions` choices."""
+    if num_actions is not None:
+        raise UserError(f"{agent} needs continuous actions; this task has {num_actions} choices")
+
+
 def unknown_name(argument: str, found: str, offered: Iterable[str]) -> UserError:
     """The error for a name that is not offered: it lists the near ones, or some where none is."""
     names = {name.lower(): name for name in offered}

@@ -3,7 +3,7 @@
 A script builds an agent and a loop, and has them run:
 
     loop = experiment.off_policy_loop(config, agent, env)
-    experiment.run(config, sac, loop, env, policies.memoryless(agent))
+    experiment.run(config, sac, loop, env.spec, env, policies.memoryless(agent))
 
 `launch(main, tyro.cli, PRESETS)` adds the flags, the exit codes and one-line errors.
 """
@@ -24,7 +24,7 @@ from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError, check_range
 from jaxrl.loops import Loop, evaluate, host, host_on_policy, off_policy, on_policy
 from jaxrl.session import Preempted, Session, count_compiling
-from jaxrl.types import Agent, Policy
+from jaxrl.types import Agent, Metrics, Policy, Spec
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -54,20 +54,30 @@ def run(
     config: Any,
     algorithm: ModuleType,
     loop: Loop,
-    env: Env | HostEnv,
+    spec: Spec,
+    env: Env | HostEnv | None,
     policy: Policy,
     greedy: bool = True,
+    more: Callable[[Metrics], Metrics] = lambda scores: {},
     **facts: Any,
 ) -> None:
     """Train `loop`, score `policy` in `env` and log at every report, and record a video if asked.
 
     A script that wants something else between reports writes these lines out.
+
+    Args:
+      spec: what the agent was made for.
+      env: None scores nothing.
+      more: what to log of the scores beside them.
+      facts: what `config.json` holds beyond the settings.
     """
-    score = evaluate.make(env, policy, config.episodes, greedy)
-    with Session(config, algorithm, env.spec, **facts) as session:
+    score = evaluate.make(env, policy, config.episodes, greedy) if env else None
+    with Session(config, algorithm, spec, **facts) as session:
         for run, metrics in session.train(loop):
-            session.log(metrics | session.scores(score, run))
-        session.record(env, policy)
+            scores = session.scores(score, run) if score else {}
+            session.log(metrics | scores | more(scores))
+        if env:
+            session.record(env, policy)
 
 
 def off_policy_loop(config: Any, agent: Agent, env: Env | HostEnv, **sources: Any) -> Loop:
@@ -83,12 +93,21 @@ def on_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
 def _online(
     on_device: ModuleType, on_host: ModuleType, config: Any, agent: Agent, env: Any, **sources: Any
 ) -> Loop:
-    if config.video and env.render is None:
-        raise UserError(f"video: env {config.env} cannot be drawn")
+    check_drawn(config, env)
     args = (agent, env, config.loop, config.blocks, config.agent.gamma)
     if isinstance(env, HostEnv):
         return on_host.make(*args, num_seeds=config.num_seeds, **sources)
     return on_device.make(*args, **sources)
+
+
+def check_drawn(config: Any, env: Env | HostEnv) -> None:
+    """Refuse a video of what has no pictures.
+
+    Raises:
+      UserError: names the environment.
+    """
+    if config.video and env.render is None:
+        raise UserError(f"video: env {config.env} cannot be drawn")
 
 
 def prepare(config: Any) -> Any:

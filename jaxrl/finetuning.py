@@ -84,7 +84,8 @@ def train(config: Config) -> None:
         agent = going_on(agent, config.run, range(config.seed, config.seed + config.num_seeds))
     mix = partial(mixing.two_sources, config.offline_share)
     loop = experiment.off_policy_loop(config, agent, env, mix=mix, data=(dataset,))
-    experiment.run(config, algorithm, loop, env, policies.memoryless(agent), scaling=around)
+    policy = policies.memoryless(agent)
+    experiment.run(config, algorithm, loop, env.spec, env, policy, scaling=around)
 
 
 def algorithm_of(config: Config) -> ModuleType:
@@ -104,7 +105,7 @@ def scaling_of(config: Config, dataset: Any) -> scaling.Scaling:
     found = checkpoint.settings(config.run) if config.run else {}
     if "scaling" not in found:
         return offline.scaling_of(config, dataset)
-    return scaling.decode(found["scaling"], checkpoint.decode_spec(found["spec"]))
+    return checkpoint.scaling_of(found)
 
 
 def going_on(agent: Agent, run: Path, seeds: range) -> Agent:

@@ -11,7 +11,6 @@ import fnmatch
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -25,10 +24,10 @@ from jaxrl.data.dataset import Dataset, sample, with_probabilities
 from jaxrl.data.episodes import Source, assemble
 from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError, check_range
-from jaxrl.loops import acting, evaluate
+from jaxrl.loops import acting
 from jaxrl.loops import offline as updates
 from jaxrl.scaling import Scaling, scale_obs, scaled
-from jaxrl.session import Session
+from jaxrl.session import default_directory, name_of
 from jaxrl.types import Agent, Metrics, Policy, Spec
 
 # Tasks of datasets that name none. Physics and rewards have moved since D4RL's were recorded.
@@ -37,6 +36,7 @@ ENVS = {
     "*hopper*": "gymnasium/Hopper-v5",
     "*walker2d*": "gymnasium/Walker2d-v5",
 }
+LOCOMOTION = tuple(ENVS)
 ADROIT = ("*adroit*", "*/pen[-/]*", "*/door[-/]*", "*/hammer[-/]*", "*/relocate[-/]*")
 BENCHMARKS = ("d4rl", "tfds", "minari")  # sources whose names are of D4RL's tasks
 PROBABILITIES: Mapping[str, Callable[..., np.ndarray]] = {
@@ -78,17 +78,20 @@ class View(NamedTuple):
     made: Mapping[str, Any] = {}  # what the algorithm's `make` is given beyond the settings
 
 
-def transitions(config: Any, dataset: Dataset) -> View:
+Viewed = Callable[[Any, Dataset, Scaling], View]  # of the settings and the dataset
+
+
+def transitions(config: Any, dataset: Dataset, scaling: Scaling) -> View:
     """Single transitions, and acting on the present observation."""
-    del config
+    del config, scaling
     return View(dataset, sample, policies.memoryless)
 
 
-def drawn(algorithm: ModuleType) -> Callable[[Any, Dataset], View]:
+def drawn(algorithm: ModuleType) -> Viewed:
     """Single transitions, and acting by the draws that the algorithm's `scorer` ranks."""
 
-    def view(config: Any, dataset: Dataset) -> View:
-        see = partial(scale_obs, scaling_of(config, dataset))
+    def view(config: Any, dataset: Dataset, scaling: Scaling) -> View:
+        see = partial(scale_obs, scaling)
         agent = {"algorithm": algorithm, "spec": dataset.spec, "config": config.agent}
         policy = partial(policies.own, **agent, see=see)
         return View(dataset, sample, policy, greedy=False, facts={"sampled": True})
@@ -96,9 +99,7 @@ def drawn(algorithm: ModuleType) -> Callable[[Any, Dataset], View]:
     return view
 
 
-def train(
-    config: Any, algorithm: ModuleType, view: Callable[[Any, Dataset], View] = transitions
-) -> None:
+def train(config: Any, algorithm: ModuleType, view: Viewed = transitions) -> None:
     """Train on the dataset; at every report, score in the task that it is of, and log.
 
     Raises:
@@ -109,23 +110,18 @@ def train(
     env = task(config, source.spec)
     dataset = load(config, source, config.blocks or default_blocks(config, source))
     scaling = scaling_of(config, dataset)
-    seen = view(config, with_returns(config, dataset, scaling))
+    seen = view(config, with_returns(config, dataset, scaling), scaling)
     agent = scaled(algorithm.make(dataset.spec, config.agent, **seen.made), scaling)
     loop, policy = updates.make(agent, seen.data, config.loop, seen.draw), seen.policy(agent)
-    score = evaluate.make(env, policy, config.episodes, seen.greedy) if env else None
-    with Session(config, algorithm, dataset.spec, scaling=scaling, **seen.facts) as session:
-        for run, metrics in session.train(loop):
-            found = session.scores(score, run) if score else {}
-            session.log(metrics | found | normalized(config, found))
-        if env:
-            session.record(env, policy)
+    facts, more = {"scaling": scaling, **seen.facts}, partial(normalized, config)
+    experiment.run(config, algorithm, loop, dataset.spec, env, policy, seen.greedy, more, **facts)
 
 
 def resolved(config: Any, algorithm: ModuleType, source: Source, kind: str = "") -> Any:
     """The settings with the task and the directory that the dataset implies."""
-    name = f"{kind}{algorithm.__name__.rpartition('.')[2]}-{config.dataset}".replace("/", "-")
-    env, out = config.env or env_of(config.dataset, source.metadata), Path("runs") / name
-    return dataclasses.replace(config, env=env, out=config.out or out)
+    env = config.env or env_of(config.dataset, source.metadata)
+    out = config.out or default_directory(kind + name_of(algorithm), config.dataset)
+    return dataclasses.replace(config, env=env, out=out)
 
 
 def env_of(dataset: str, metadata: Mapping[str, Any]) -> str:
@@ -148,8 +144,7 @@ def task(config: Any, spec: Spec) -> Env | HostEnv | None:
             raise UserError(f"env: video and stop_at_return need one; {config.dataset} names none")
         return None
     env = envs.make(config.env)
-    if config.video and env.render is None:
-        raise UserError(f"video: env {config.env} cannot be drawn")
+    experiment.check_drawn(config, env)
     if shapes(env.spec) != shapes(spec):
         raise UserError(
             f"env {config.env}: observations and actions have shapes {shapes(env.spec)}; "

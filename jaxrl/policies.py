@@ -169,7 +169,7 @@ def reranked(agent: Agent, score: Score, candidates: int, temperature: float = 0
     def step(state, memory, obs, reward, last, key=None):
         del reward, last
         key = jax.random.key(0) if key is None else key
-        many = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows.repeat(obs, candidates))
+        many = rows.flat(rows.repeat(obs, candidates))
         action = agent.act(state, many, jax.random.fold_in(key, PROPOSE))
         value = score(state, many, action).reshape(-1, candidates)
         chosen = _choose(value, temperature, jax.random.fold_in(key, PICK))

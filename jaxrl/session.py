@@ -38,13 +38,14 @@ class Session:
     def __init__(self, config: Any, algorithm: ModuleType, spec: Spec, **facts: Any):
         self.config = config
         self.mesh = parallel.start(config.mesh)
-        self.directory = directory_of(config, algorithm)
+        name = name_of(algorithm)
+        self.directory = Path(config.out or default_directory(name, config.env)).expanduser()
         fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
         self.settings = (
             fields
             | facts
             | {
-                "algorithm": algorithm.__name__.rpartition(".")[2],
+                "algorithm": name,
                 "spec": checkpoint.encode_spec(spec),
                 "seeds": self._how(),
             }
@@ -182,10 +183,14 @@ def runs_of(run: Run | tuple[Run, ...]) -> tuple[Run, ...]:
     return (run,) if isinstance(run, Run) else run
 
 
-def directory_of(config: Any, algorithm: ModuleType) -> Path:
-    """`--out`, or a directory named after the algorithm and the task."""
-    name = f"{algorithm.__name__.rpartition('.')[2]}-{config.env}".replace("/", "-")
-    return Path(config.out or Path("runs") / name).expanduser()
+def name_of(algorithm: ModuleType) -> str:
+    """The name of an agent's module, without its package."""
+    return algorithm.__name__.rpartition(".")[2]
+
+
+def default_directory(name: str, task: str) -> Path:
+    """Where a run goes without `--out`: a directory named after the algorithm and the task."""
+    return Path("runs") / f"{name}-{task}".replace("/", "-")
 
 
 _compiling = {"seconds": 0.0}

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks as nets
-from jaxrl.errors import UserError, check_range
+from jaxrl.errors import check_continuous, check_range
 from jaxrl.ops import losses
 from jaxrl.types import (
     Agent,
@@ -150,8 +150,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
-    if spec.discrete:
-        raise UserError(f"bc needs continuous actions; this task has {spec.num_actions} choices")
+    check_continuous("bc", spec.num_actions)
     check_range("dropout", config.dropout, 0, 1)
     networks = networks or build(spec, config)
     networks = networks._replace(optimizer=optax.adam(config.learning_rate, eps=config.adam_eps))

@@ -18,7 +18,7 @@ import optax
 from jaxrl import networks as nets
 from jaxrl.distributions import Categorical, Deterministic
 from jaxrl.errors import UserError, check_range, unknown_name
-from jaxrl.ops import losses
+from jaxrl.ops import losses, optimizers
 from jaxrl.types import (
     Agent,
     Array,
@@ -183,4 +183,4 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     adam = optax.adamw(
         rate, eps=config.adam_eps, weight_decay=config.weight_decay, mask=nets.decayed
     )
-    return optax.chain(optax.clip_by_global_norm(config.max_norm), adam)
+    return optimizers.clipped(adam, config.max_norm)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks as nets
-from jaxrl.errors import UserError, check_range
+from jaxrl.errors import UserError, check_continuous, check_range
 from jaxrl.ops import diffusion, edm, flow, limits, losses, sampling
 from jaxrl.ops.limits import Ranges
 from jaxrl.ops.sampling import Process
@@ -246,10 +246,7 @@ def check(spec: Spec, config: Config) -> None:
     Raises:
       UserError: names the setting, what was found and what was expected.
     """
-    if spec.discrete:
-        raise UserError(
-            f"diffusion_policy needs continuous actions; this task has {spec.num_actions} choices"
-        )
+    check_continuous("diffusion_policy", spec.num_actions)
     for name in ("steps", "obs_horizon", "action_horizon"):
         check_range(name, getattr(config, name), 1)
     check_range("goal_dropout", config.goal_dropout, 0, 1)

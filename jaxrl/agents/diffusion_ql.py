@@ -19,8 +19,8 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.agents import sac
-from jaxrl.errors import UserError, check_range
-from jaxrl.ops import diffusion, losses, rows, sampling
+from jaxrl.errors import check_continuous, check_range
+from jaxrl.ops import diffusion, losses, optimizers, rows, sampling
 from jaxrl.ops.sampling import Process
 from jaxrl.types import (
     Agent,
@@ -134,7 +134,7 @@ def critic_target(
     """r + gamma min_i max_a' Q'_i(s', a') for actions a' of the averaged actor, Eq. 4. [B]"""
     chex.assert_equal_shape([batch.reward, batch.discount])
     n = config.backup_actions
-    obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows.repeat(batch.next_obs, n))
+    obs = rows.flat(rows.repeat(batch.next_obs, n))
     like = jnp.repeat(batch.action, n, 0)
     action = draw(networks, state.average, obs, like, key)
     q = networks.critic.apply(state.target, obs, action)
@@ -242,10 +242,7 @@ def build(spec: Spec, config: Config) -> Networks:
 
 def check(spec: Spec, config: Config) -> None:
     """Raise `UserError` on settings that cannot work, by their name."""
-    if spec.discrete:
-        raise UserError(
-            f"diffusion_ql needs continuous actions; this task has {spec.num_actions} choices"
-        )
+    check_continuous("diffusion_ql", spec.num_actions)
     for name in ("gamma", "tau", "average_tau"):
         check_range(name, getattr(config, name), 0, 1)
     for name in ("steps", "backup_actions", "average_every", "candidates"):
@@ -262,13 +259,9 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     """
     check(spec, config)
     networks = networks or build(spec, config)
-    rate: Any = config.learning_rate
-    if config.decay_steps:
-        rate = optax.cosine_decay_schedule(rate, config.decay_steps)
+    rate = optimizers.cosine(config.learning_rate, config.decay_steps)
     optimizer = optax.adam(rate, eps=config.adam_eps)
-    if config.max_norm is not None:
-        optimizer = optax.chain(optax.clip_by_global_norm(config.max_norm), optimizer)
-    networks = networks._replace(optimizer=optimizer)
+    networks = networks._replace(optimizer=optimizers.clipped(optimizer, config.max_norm))
     return Agent(
         init=partial(init, networks, spec),
         update=partial(update, networks, config),

@@ -16,8 +16,8 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.agents import diffusion_ql, iql
-from jaxrl.errors import UserError, check_range
-from jaxrl.ops import diffusion
+from jaxrl.errors import check_continuous, check_range
+from jaxrl.ops import diffusion, optimizers
 from jaxrl.ops.sampling import Process
 from jaxrl.types import (
     Agent,
@@ -134,17 +134,14 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
-    if spec.discrete:
-        raise UserError(f"idql needs continuous actions; this task has {spec.num_actions} choices")
+    check_continuous("idql", spec.num_actions)
     iql.check(config)
     check_range("average_tau", config.average_tau, 0, 1)
     check_range("temperature", config.temperature, 0)
     for name in ("steps", "candidates", "blocks"):
         check_range(name, getattr(config, name), 1)
     networks = networks or build(spec, config)
-    rate: Any = config.learning_rate
-    if config.decay_steps:
-        rate = optax.cosine_decay_schedule(rate, config.decay_steps)
+    rate = optimizers.cosine(config.learning_rate, config.decay_steps)
     networks = networks._replace(
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),
         actor_optimizer=optax.adamw(rate, eps=config.adam_eps, weight_decay=config.weight_decay),

@@ -18,8 +18,8 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.agents import bc, sac
-from jaxrl.errors import UserError, check_range
-from jaxrl.ops import losses
+from jaxrl.errors import check_continuous, check_range
+from jaxrl.ops import losses, optimizers
 from jaxrl.types import (
     Agent,
     Array,
@@ -172,13 +172,10 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
-    if spec.discrete:
-        raise UserError(f"iql needs continuous actions; this task has {spec.num_actions} choices")
+    check_continuous("iql", spec.num_actions)
     check(config)
     networks = networks or build(spec, config)
-    rate: Any = config.learning_rate
-    if config.decay_steps:
-        rate = optax.cosine_decay_schedule(rate, config.decay_steps)
+    rate = optimizers.cosine(config.learning_rate, config.decay_steps)
     networks = networks._replace(
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),
         actor_optimizer=optax.adam(rate, eps=config.adam_eps),

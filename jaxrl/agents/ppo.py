@@ -22,7 +22,7 @@ import optax
 from jaxrl import networks as nets
 from jaxrl.distributions import Gaussian, TanhGaussian
 from jaxrl.errors import check_divides, check_range
-from jaxrl.ops import losses, minibatches, moments, returns
+from jaxrl.ops import losses, minibatches, moments, optimizers, returns
 from jaxrl.types import (
     Agent,
     Array,
@@ -271,9 +271,7 @@ def make_optimizer(config: Config, step: Array) -> optax.GradientTransformation:
     if config.total_updates:
         rate = rate * jnp.maximum(1 - step / config.total_updates, 0)
     adam = optax.adam(rate, eps=config.adam_eps)
-    if config.max_grad_norm is None:
-        return adam
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam)
+    return optimizers.clipped(adam, config.max_grad_norm)
 
 
 def make(spec: Spec, config: Config = Config(), networks: Networks | None = None) -> Agent:

@@ -72,8 +72,8 @@ def sample(dataset: Dataset, key: Key, batch: int) -> Transition:
 
 
 def by_block(draw: Callable[[Any, Key, int], PyTree], data: Any, key: Key, batch: int) -> PyTree:
-    """`draw(block, fold_in(key, number), batch / D)` from every one of `data.blocks` blocks. [B]"""
-    blocks = data.blocks
+    """`draw(block, fold_in(key, number), batch / D)` from each block of `data` `[D, ...]`. [B]"""
+    blocks = len(jax.tree.leaves(data)[0])
 
     def block(part: Any, number: Array) -> PyTree:
         return draw(part, jax.random.fold_in(key, number), batch // blocks)

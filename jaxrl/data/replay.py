@@ -7,6 +7,7 @@ adds one row, so the number of rows ever added is the loop's step and is not sto
 import jax
 import jax.numpy as jnp
 
+from jaxrl.data.dataset import by_block
 from jaxrl.errors import UserError
 from jaxrl.types import Array, Key, Spec, Transition
 
@@ -61,15 +62,11 @@ def sample(
         the newest row. `discount` is then the product of the discounts passed and of gamma once
         less than the steps taken, since the agent multiplies by gamma itself.
     """
-    blocks = ring.reward.shape[0]
 
-    def block(ring: Transition, index: Array) -> Transition:
-        return _sample_block(
-            ring, count, jax.random.fold_in(key, index), batch // blocks, n_step, gamma
-        )
+    def draw(block: Transition, key: Key, size: int) -> Transition:
+        return _sample_block(block, count, key, size, n_step, gamma)
 
-    parts = jax.vmap(block)(ring, jnp.arange(blocks))
-    return jax.tree.map(lambda x: x.reshape((batch, *x.shape[2:])), parts)
+    return by_block(draw, ring, key, batch)
 
 
 def _sample_block(

@@ -11,7 +11,10 @@ import jax.numpy as jnp
 
 from jaxrl.envs.base import Env, TimeStep
 from jaxrl.errors import UserError
+from jaxrl.ops import rows
 from jaxrl.types import Array, Key, PyTree, Spec, Transition
+
+merge = rows.flat  # [D, n, ...] to [D * n, ...], blocks in order
 
 INIT, RESET, STEP, ACT, ENV, LEARN, SAMPLE = range(7)  # names of a run's random draws
 
@@ -36,11 +39,6 @@ def check_blocks(name: str, size: int, blocks: int) -> None:
     if blocks < 1 or size % blocks:
         near = [size - size % max(blocks, 1), size - size % max(blocks, 1) + blocks]
         raise UserError(f"{name}: {size} does not split into {blocks} blocks; try {near}")
-
-
-def merge(tree: PyTree) -> PyTree:
-    """`[D, n, ...]` to `[D * n, ...]`, blocks in order."""
-    return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
 
 
 def split(tree: PyTree, blocks: int) -> PyTree:

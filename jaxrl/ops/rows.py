@@ -16,6 +16,11 @@ def repeat(tree: PyTree, n: int) -> PyTree:
     return jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (len(x), n, *x.shape[1:])), tree)
 
 
+def flat(tree: PyTree) -> PyTree:
+    """Every leaf `[B, n, ...]` as `[B n, ...]`, rows in order."""
+    return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
+
+
 def apply(function: Callable[..., Array], *trees: PyTree, parts: int = 1) -> Array:
     """`function` on leaves `[B, N, ...]` as if on one flat batch: `[E, B N]` becomes `[E, B, N]`.
 
