@@ -129,7 +129,7 @@ def actor_torso(spec: Spec, config: Any) -> nets.Module:
     """ReLU layers, orthogonal with gain sqrt(2), outputs included, as in IQL's code."""
     return nets.MLP(
         (*config.hidden, spec.action.shape[-1]),
-        kernel_init=jax.nn.initializers.orthogonal(2**0.5),
+        kernel_init=nets.orthogonal(2**0.5),
         dtype=config.dtype,
         dropout=config.dropout,
     )

@@ -147,7 +147,7 @@ def update(
 
 def build(spec: Spec, config: Config) -> Networks:
     """The paper's networks: two hidden layers of ReLU in each, orthogonal throughout."""
-    init = jax.nn.initializers.orthogonal(2**0.5)
+    init = nets.orthogonal(2**0.5)
     torso = partial(nets.MLP, (*config.hidden, 1), kernel_init=init, dtype=config.dtype)
     encode = nets.encoder(spec, config.critic_keys)
     return Networks(

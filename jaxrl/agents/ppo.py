@@ -245,14 +245,13 @@ def act(
 def build(spec: Spec, config: Config) -> Networks:
     """Separate tanh networks, orthogonal at the start, with a policy head that is nearly zero."""
     outputs = spec.num_actions or spec.action.shape[-1] * (2 if config.squash else 1)
-    orthogonal = jax.nn.initializers.orthogonal
 
     def mlp(hidden: tuple[int, ...], outputs: int, gain: float) -> nets.Module:
         return nets.MLP(
             (*hidden, outputs),
             getattr(jax.nn, config.activation),
-            kernel_init=orthogonal(jnp.sqrt(2.0)),
-            final_init=orthogonal(gain),
+            kernel_init=nets.orthogonal(jnp.sqrt(2.0)),
+            final_init=nets.orthogonal(gain),
             dtype=config.dtype,
         )
 

@@ -17,6 +17,7 @@ from jaxrl.networks.denoisers import (
     UNet,
     denoiser_torso,
 )
+from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.mamba import Mamba, decayed
 from jaxrl.networks.mlp import MLP, Scalar, dummy, encoder
 from jaxrl.networks.trajectory import TrajectoryModel
@@ -47,4 +48,5 @@ __all__ = [
     "denoiser_torso",
     "dummy",
     "encoder",
+    "orthogonal",
 ]
