@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl import paths
 from jaxrl.errors import UserError
 
 # Settings that do not decide the numbers: a resumed run may change them.
@@ -28,7 +29,7 @@ FREE = ("out", "steps", "mesh", "writers", "video", "stop_at_return", "starts")
 PACKAGES = (
     *("jaxrl", "jax", "jaxlib", "libtpu", "numpy", "flax", "optax", "orbax-checkpoint", "chex"),
     *("gymnax", "gymnasium", "mujoco", "mujoco-mjx", "brax", "playground", "gym-pusht"),
-    *("minari", "ogbench", "tensorflow-datasets"),
+    *("minari", "ogbench", "tensorflow-datasets", "array-record", "grain"),
 )
 _NOTHING = object()  # unlike any setting, None included
 
@@ -132,7 +133,7 @@ def read(directory: str | Path) -> dict[str, Any]:
     Raises:
       UserError: it is missing, or is not a JSON object.
     """
-    path = Path(directory) / "config.json"
+    path = paths.of(directory) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -149,17 +150,7 @@ def read(directory: str | Path) -> dict[str, Any]:
 def write(directory: str | Path, config: Any, starts: Sequence[Mapping[str, Any]]) -> None:
     """Writes settings and starts as `config.json`, replacing it in one move."""
     text = json.dumps({**plain(config), "starts": plain(starts)}, indent=2, allow_nan=False)
-    replace(Path(directory) / "config.json", text + "\n")
-
-
-def replace(path: Path, text: str) -> None:
-    """Writes a file so that a crash leaves either the old contents or the new."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    paths.replace(paths.of(directory) / "config.json", text + "\n")
 
 
 def differences(found: Any, asked: Any, free: Sequence[str] = FREE) -> list[tuple[str, str, str]]:
@@ -184,7 +175,7 @@ def check(directory: str | Path, config: Any, free: Sequence[str] = FREE) -> Non
     Raises:
       UserError: naming each setting that differs, or the file that cannot be read.
     """
-    path = Path(directory) / "config.json"
+    path = paths.of(directory) / "config.json"
     if not path.exists():
         return
     if differing := differences(read(directory), config, (*free, "starts")):

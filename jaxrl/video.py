@@ -1,11 +1,13 @@
 """Recording an episode of a policy, in the format that its environment draws."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxrl import paths
 from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError
 from jaxrl.types import Key, Policy, PyTree, State
@@ -24,7 +26,14 @@ def record(
     if env.render is None:
         raise UserError("video: this environment cannot be drawn")
     play: Any = _on_host if isinstance(env, HostEnv) else _on_device
-    return env.render(play(env, policy, state, max_steps), path)
+    frames = play(env, policy, state, max_steps)
+    if not paths.remote(path):
+        return env.render(frames, path)
+    with tempfile.TemporaryDirectory() as directory:
+        written = env.render(frames, Path(directory) / paths.of(path).name)
+        target = paths.of(path).with_name(written.name)
+        paths.replace(target, written.read_bytes())
+    return target
 
 
 def _on_device(env: Env, policy: Policy, state: State, max_steps: int) -> list[PyTree]:

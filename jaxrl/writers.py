@@ -5,6 +5,7 @@ A writer is two functions. Each gets every record in turn, a dictionary that JSO
 """
 
 import importlib
+import io
 import json
 import os
 import shutil
@@ -19,8 +20,9 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from jaxrl import paths
 from jaxrl.errors import UserError
-from jaxrl.provenance import plain, replace
+from jaxrl.provenance import plain
 
 Record = Mapping[str, Any]
 CURVE_SECONDS = 60.0  # between two drawings of `curve.png`
@@ -34,13 +36,25 @@ class Writer(NamedTuple):
 
 
 def jsonl(path: Path) -> Writer:
-    """Appends one line per record, on the disk before `write` returns."""
+    """Appends one line per record, on the disk before `write` returns; in a bucket, all anew."""
+    if paths.remote(path):
+        lines = [_line(record) for record in records(path)]
+        return Writer(partial(_to_bucket, path, lines), lambda: None)
     return _to_stream(path.open("a", encoding="utf-8"))
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _to_bucket(path: Path, lines: list[str], record: Record) -> None:
+    lines.append(_line(record))
+    paths.replace(path, "".join(lines))
 
 
 def _to_stream(file: TextIO) -> Writer:
     def write(record: Record) -> None:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
+        file.write(_line(record))
         file.flush()
         os.fsync(file.fileno())
 
@@ -55,7 +69,7 @@ def records(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_bytes().decode("utf-8", errors="replace").splitlines()
     parsed = [_record(line) for line in lines]
     if parsed and parsed[-1] is None:
         parsed.pop()
@@ -76,7 +90,7 @@ def trim(path: Path, step: int) -> list[dict[str, Any]]:
     """Drops what a run wrote after the checkpoint at `step`; the records that stay."""
     kept = [record for record in records(path) if record["step"] <= step]
     if path.exists():
-        replace(path, "".join(json.dumps(record) + "\n" for record in kept))
+        paths.replace(path, "".join(map(_line, kept)))
     return kept
 
 
@@ -151,9 +165,9 @@ def draw(source: Path, target: Path) -> None:
     axes.plot(steps, interquartile_mean(returns), color="C0", linewidth=2, label=label)
     axes.set(xlabel="step", ylabel="return")
     axes.legend(frameon=False)
-    temporary = target.with_name(f".{target.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    temporary.replace(target)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    paths.replace(target, picture.getvalue())
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
@@ -194,7 +208,7 @@ def wandb(directory: Path, config: Any, step: int) -> Writer:
     except ModuleNotFoundError:
         raise UserError("writers: wandb is not installed; pip install 'jaxrl[wandb]'") from None
     run = client.init(
-        dir=str(directory),
+        dir=None if paths.remote(directory) else str(directory),
         project=os.environ.get("WANDB_PROJECT", "jaxrl"),
         id=_wandb_id(directory),
         resume="allow",
@@ -207,7 +221,7 @@ def wandb(directory: Path, config: Any, step: int) -> Writer:
 def _wandb_id(directory: Path) -> str:
     path = directory / "wandb_id.txt"
     if not path.exists():
-        replace(path, uuid.uuid4().hex[:8])
+        paths.replace(path, uuid.uuid4().hex[:8])
     return path.read_text(encoding="utf-8").strip()
 
 

@@ -39,6 +39,7 @@ class Source:
     lengths: np.ndarray  # [E] transitions per episode
     fill: Callable[[Put], None]
     metadata: dict[str, Any] = field(default_factory=dict)
+    read: Callable[[int], Episode] | None = None  # one episode, where files allow it
 
 
 class Layout(NamedTuple):
@@ -49,8 +50,11 @@ class Layout(NamedTuple):
     rows: int  # per block
 
 
-def layout(lengths: np.ndarray, blocks: int) -> Layout:
+def layout(lengths: np.ndarray, blocks: int, room: int = 0) -> Layout:
     """Whole episodes over blocks: the longest first, each to the emptiest block.
+
+    Args:
+      room: rows per block, or as many as it takes.
 
     Raises:
       UserError: there are fewer episodes than blocks.
@@ -63,7 +67,7 @@ def layout(lengths: np.ndarray, blocks: int) -> Layout:
     for episode in np.argsort(-rows, kind="stable"):
         size, block[episode] = heapq.heappop(filled)
         heapq.heappush(filled, (size + rows[episode], block[episode]))
-    most = max(size for size, _ in filled)
+    most = max(room, *(size for size, _ in filled))
     start = np.empty(len(rows), np.int64)
     for b in range(blocks):  # within a block, episodes keep their order
         inside = block == b
@@ -74,15 +78,18 @@ def layout(lengths: np.ndarray, blocks: int) -> Layout:
     return Layout(position, start + rows - 1, int(most))
 
 
-def assemble(source: Source, blocks: int) -> Dataset:
+def assemble(source: Source, blocks: int, room: int = 0) -> Dataset:
     """Read a source into a dataset of `blocks` blocks.
+
+    Args:
+      room: rows per block where several sources should fill arrays of one shape.
 
     Raises:
       UserError: the source has no episodes, fewer than blocks, or numbers that cannot be used.
     """
     if not len(source.lengths):
         raise UserError(f"{source.name}: found no episodes")
-    place = layout(source.lengths, blocks)
+    place = layout(source.lengths, blocks, room)
     arrays = _allocate(source.spec, place, blocks)
     source.fill(partial(_write, arrays, place.position))
     arrays.last[place.position] = False
@@ -91,7 +98,7 @@ def assemble(source: Source, blocks: int) -> Dataset:
     if num_actions is None and np.issubdtype(arrays.action.dtype, np.integer):
         num_actions = int(arrays.action.max()) + 1
     del place
-    return _on_device(arrays, blocks, num_actions)
+    return _on_device(arrays, blocks, num_actions, room)
 
 
 def _allocate(spec: Spec, place: Layout, blocks: int) -> Steps:
@@ -116,10 +123,10 @@ def _write(arrays: Steps, position: np.ndarray, name: str, rows: Any, values: Py
     jax.tree.map(leaf, getattr(arrays, name), values)
 
 
-def _on_device(arrays: Steps, blocks: int, num_actions: int | None) -> Dataset:
+def _on_device(arrays: Steps, blocks: int, num_actions: int | None, room: int) -> Dataset:
     last: Any = arrays.last.reshape(blocks, -1)
     count = (~last).sum(1)
-    valid = np.zeros((blocks, count.max()), np.int32)
+    valid = np.zeros((blocks, room or count.max()), np.int32)
     for b in range(blocks):
         valid[b, : count[b]] = np.flatnonzero(~last[b])
     # Not `jnp.asarray`, which copies twice on CPU.
@@ -145,9 +152,12 @@ def fill_episodes(episodes: Iterable[Episode], put: Put) -> None:
 
 
 def from_episodes(
-    episodes: Sequence[Episode], blocks: int = 1, num_actions: int | None = None
+    episodes: Sequence[Episode], blocks: int = 1, num_actions: int | None = None, room: int = 0
 ) -> Dataset:
     """A dataset of episodes in memory. Floats are held in 32 bits, as those of files are.
+
+    Args:
+      room: as for `assemble`.
 
     Raises:
       UserError: there are no episodes, or fewer than blocks.
@@ -162,7 +172,7 @@ def from_episodes(
     spec = Spec(jax.tree.map(struct, first.obs), struct(first.action), num_actions)
     lengths = np.array([len(episode.action) for episode in episodes])
     fill = partial(fill_episodes, episodes)
-    return assemble(Source("episodes", spec, lengths, fill), blocks)
+    return assemble(Source("episodes", spec, lengths, fill), blocks, room)
 
 
 def storage_dtype(dtype: Any) -> np.dtype:

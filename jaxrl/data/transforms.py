@@ -74,19 +74,19 @@ def affine_reward(dataset: Dataset, scale: float = 1.0, shift: float = 0.0) -> D
     return _with_steps(dataset, reward=jnp.where(last, 0, scale * reward + shift))
 
 
-def locomotion(dataset: Dataset) -> Affine:
+def locomotion(returns: np.ndarray) -> Affine:
     """r * 1000 / (largest - smallest return of an episode) (IQL, official code).
 
     Raises:
       UserError: all episodes have the same return.
     """
-    spread = np.ptp(returns(dataset))
+    spread = np.ptp(returns)
     if not spread > 0:
         raise UserError("reward locomotion: all returns are equal, expected a range to scale by")
     return Affine(float(1000 / spread))
 
 
-REWARDS: dict[str, Affine | Callable[[Dataset], Affine]] = {
+REWARDS: dict[str, Affine | Callable[[np.ndarray], Affine]] = {  # of the returns [E]
     "raw": Affine(),
     "locomotion": locomotion,
     "antmaze-iql": Affine(1.0, -1.0),  # -1 a step until the goal (official code)
@@ -101,10 +101,15 @@ def reward_affine(name: str, dataset: Dataset) -> Affine:
     Raises:
       UserError: an unknown name, or rewards that it cannot scale.
     """
+    return affine_of(name, partial(returns, dataset))
+
+
+def affine_of(name: str, returns: Callable[[], np.ndarray]) -> Affine:
+    """`reward_affine` of data whose `returns` `[E]` are asked for only where they are needed."""
     if name not in REWARDS:
         raise unknown_name("reward", name, REWARDS)
     found = REWARDS[name]
-    return found if isinstance(found, Affine) else found(dataset)
+    return found if isinstance(found, Affine) else found(returns())
 
 
 def named_reward(dataset: Dataset, name: str) -> Dataset:
@@ -139,10 +144,15 @@ def top_fraction(dataset: Dataset, fraction: float = 0.1) -> Dataset:
 
     The data of %BC (Chen et al., 2021; arXiv:2106.01345, section 5.1).
     """
+    return keep(dataset, best(returns(dataset), extents(dataset).length, fraction))
+
+
+def best(returns: np.ndarray, lengths: np.ndarray, fraction: float) -> np.ndarray:
+    """Numbers of the episodes of highest return that make up `fraction` of the transitions."""
     check_range("fraction", fraction, 0, 1)
-    length, best = extents(dataset).length, np.argsort(-returns(dataset), kind="stable")
-    within = np.cumsum(length[best]) <= fraction * length.sum()
-    return keep(dataset, best[: max(1, int(within.sum()))])
+    order = np.argsort(-returns, kind="stable")
+    within = np.cumsum(lengths[order]) <= fraction * lengths.sum()
+    return order[: max(1, int(within.sum()))]
 
 
 def keep(dataset: Dataset, episodes: np.ndarray) -> Dataset:

@@ -1,9 +1,11 @@
 """Raw records of the files that tensorflow-datasets writes, without TensorFlow."""
 
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader
 
 AT_ONCE = 64  # records
@@ -18,6 +20,13 @@ def read(path: Path) -> Iterator[bytes]:
     yield from (_tf_records if ".tfrecord" in path.name else _array_records)(path)
 
 
+def at_random(paths: Sequence[Path]) -> Sequence[bytes] | None:
+    """The records of all files by number; None for TFRecord files, which are read in order only."""
+    if any(".tfrecord" in path.name for path in paths):
+        return None
+    return ArrayRecordDataSource([os.fspath(path) for path in paths])
+
+
 def _array_records(path: Path) -> Iterator[bytes]:
     reader = ArrayRecordReader(str(path))
     try:
@@ -29,7 +38,7 @@ def _array_records(path: Path) -> Iterator[bytes]:
 
 def _tf_records(path: Path) -> Iterator[bytes]:
     """Each record is its length in 8 bytes, a checksum in 4, the data, and a checksum in 4."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while head := file.read(12):
             size = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else 0
             data = file.read(size)

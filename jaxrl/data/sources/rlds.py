@@ -10,7 +10,7 @@ last step is terminal, where the successor does not matter, their last transitio
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from jaxrl import paths
 from jaxrl.data.episodes import Episode, Put, Source, fill_episodes, storage_dtype
 from jaxrl.data.sources import records
 from jaxrl.data.sources.checks import Checks, existing, spec_of
@@ -44,23 +45,30 @@ def open_source(name: str, repair: frozenset[str] = frozenset(), split: str = "t
         raise unknown_name(f"{directory}: split", split, builder.info.splits)
     metadata = dict(builder.info.metadata or {})
     lengths, first = _count(builder, split, checks)
+    kept = np.flatnonzero(lengths)  # a single transition whose successor was wrong is none
     arrays = {"steps/observation": first["observation"]}, {"steps/action": first["action"]}
     spec = spec_of(checks, *arrays, metadata.get("num_actions"))
     fill = partial(_fill, builder, split, checks)
-    return Source(str(directory), spec, lengths, fill, {"dataset": builder.name, **metadata})
+    found = records.at_random(_paths(builder, split))
+    read = None if found is None else partial(_read, builder, checks, found, kept)
+    about = {"dataset": builder.name, **metadata}
+    return Source(str(directory), spec, lengths[kept], fill, about, read)
 
 
 def find(name: str) -> Path:
     """The directory of the newest version of a prepared dataset."""
-    path = Path(name).expanduser()
-    root = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    for directory in (path, root / name):
-        versions = [directory, *sorted(directory.glob("*/"), key=_version, reverse=True)]
+    path = paths.of(name)
+    root = paths.of(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    for directory in (path,) if paths.remote(path) else (path, root / name):
+        inside = directory.iterdir() if directory.is_dir() else ()
+        versions = [directory, *sorted(inside, key=_version, reverse=True)]
         for version in versions:
             if (version / "dataset_info.json").exists():
                 return version
-    if path.exists():
+    if path.exists() or paths.remote(path):
         raise UserError(f"{path}: dataset_info.json: missing, expected a prepared RLDS dataset")
+    if paths.remote(root):
+        raise UserError(f"{root / name}: missing, expected a prepared RLDS dataset")
     prepared = [str(p.parents[1].relative_to(root)) for p in root.glob("**/dataset_info.json")]
     if not prepared:
         return existing(path, f"a directory, or a dataset prepared under {root}")
@@ -74,17 +82,23 @@ def _version(directory: Path) -> tuple[int, ...]:
 
 def _raw(builder: Any, split: str, checks: Checks) -> Iterator[dict[str, Any]]:
     """Episodes as dicts of arrays `[T + 1, ...]`, as they are in the files."""
-    decoders = {"steps": tfds.decode.SkipDecoding()}
-    paths = [Path(path) for path in builder.info.splits[split].filepaths]
-    for path in paths:
+    for path in _paths(builder, split):
         with checks.reading(path.name):
             for record in records.read(path):
-                example = builder.info.features.deserialize_example_np(record, decoders=decoders)
-                yield example["steps"]
+                yield _decoded(builder, record)
+
+
+def _paths(builder: Any, split: str) -> list[Path]:
+    return [paths.of(path) for path in builder.info.splits[split].filepaths]
+
+
+def _decoded(builder: Any, record: bytes) -> dict[str, Any]:
+    decoders = {"steps": tfds.decode.SkipDecoding()}
+    return builder.info.features.deserialize_example_np(record, decoders=decoders)["steps"]
 
 
 def _count(builder: Any, split: str, checks: Checks) -> tuple[np.ndarray, dict[str, Any]]:
-    """Transitions of every episode, and the first episode, once all have been looked at."""
+    """Transitions of every record, and the first one, once all have been looked at."""
     checks.keys(builder.info.features, ["steps"])
     checks.keys(builder.info.features["steps"].feature, STEP_FIELDS)
     lengths, first = [], None
@@ -96,8 +110,7 @@ def _count(builder: Any, split: str, checks: Checks) -> tuple[np.ndarray, dict[s
     if len(lengths) != builder.info.splits[split].num_examples:
         expected = builder.info.splits[split].num_examples
         raise checks.error("steps", f"found {len(lengths)} episodes, expected {expected}")
-    lengths = np.array(lengths)
-    return lengths[lengths > 0], first
+    return np.array(lengths), first
 
 
 def _wrong_end(builder: Any, steps: dict[str, Any]) -> bool:
@@ -122,21 +135,34 @@ def _fill(builder: Any, split: str, checks: Checks, put: Put) -> None:
 
 def _episodes(builder: Any, split: str, checks: Checks) -> Iterator[Episode]:
     for number, steps in enumerate(_raw(builder, split, checks)):
-        n = len(steps["is_last"]) - 1 - _wrong_end(builder, steps)
-        if not n:
-            continue  # a single transition whose successor was wrong
-        of = f"of episode {number}"
-        discount = np.ones(n, np.float32)
-        if builder.name == OWN:  # elsewhere the field may hold gamma
-            discount = checks.numbers(f"steps/discount {of}", steps["discount"][:n])
-        discount[-1] *= not steps["is_terminal"][-1]
-        obs = jax.tree.map(lambda x: x[: n + 1], steps["observation"])  # noqa: B023
-        yield Episode(
-            obs=jax.tree.map(partial(checks.numbers, f"steps/observation {of}"), obs),
-            action=checks.actions(f"steps/action {of}", steps["action"][:n]),
-            reward=checks.numbers(f"steps/reward {of}", steps["reward"][:n]),
-            discount=discount,
-        )
+        if len(steps["is_last"]) - 1 - _wrong_end(builder, steps):
+            yield _episode(builder, checks, number, steps)
+
+
+def _read(
+    builder: Any, checks: Checks, found: Sequence[bytes], kept: np.ndarray, index: int
+) -> Episode:
+    """The episode `index` of those that are kept, read at random."""
+    number = int(kept[index])
+    with checks.reading(f"steps of episode {number}"):
+        steps = _decoded(builder, found[number])
+    return _episode(builder, checks, number, steps)
+
+
+def _episode(builder: Any, checks: Checks, number: int, steps: dict[str, Any]) -> Episode:
+    n = len(steps["is_last"]) - 1 - _wrong_end(builder, steps)
+    of = f"of episode {number}"
+    discount = np.ones(n, np.float32)
+    if builder.name == OWN:  # elsewhere the field may hold gamma
+        discount = checks.numbers(f"steps/discount {of}", steps["discount"][:n])
+    discount[-1] *= not steps["is_terminal"][-1]
+    obs = jax.tree.map(lambda x: x[: n + 1], steps["observation"])
+    return Episode(
+        obs=jax.tree.map(partial(checks.numbers, f"steps/observation {of}"), obs),
+        action=checks.actions(f"steps/action {of}", steps["action"][:n]),
+        reward=checks.numbers(f"steps/reward {of}", steps["reward"][:n]),
+        discount=discount,
+    )
 
 
 def write(
@@ -155,7 +181,9 @@ def write(
     Raises:
       UserError: the directory exists, or there are no episodes.
     """
-    directory = Path(directory).expanduser()
+    directory = paths.of(directory)
+    if paths.remote(directory):
+        raise UserError(f"{directory}: found a bucket, expected a directory to copy from after")
     if directory.exists():
         raise UserError(f"{directory}: exists, expected a new directory")
     unfinished = directory.with_name(f".{directory.name}.{os.getpid()}")
