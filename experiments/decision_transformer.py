@@ -13,7 +13,7 @@ data.
 """
 
 import dataclasses
-from functools import partial
+from typing import Any
 
 import tyro
 
@@ -25,6 +25,7 @@ from jaxrl.errors import UserError
 from jaxrl.experiment import changed
 from jaxrl.loops import offline as updates
 from jaxrl.scaling import Scaling
+from jaxrl.types import Agent, Policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,10 @@ def windows(config: Config, dataset: Dataset, scaling: Scaling) -> offline.View:
         raise UserError(f"reward: found {config.reward}, expected raw; see agent.return_scale")
     target = float(returns(dataset).max()) if config.target is None else config.target
     context = config.agent.context
-    policy = partial(policies.windowed, spec=dataset.spec, context=context, target=target)
+
+    def policy(agent: Agent, config: Any) -> Policy:
+        return policies.windowed(agent, dataset.spec, config.context, target)
+
     data = segments.contexts(dataset, context)
     return offline.View(data, segments.draw, policy, facts={"target": target})
 

@@ -11,7 +11,7 @@ import dataclasses
 
 import tyro
 
-from jaxrl import envs, experiment, policies
+from jaxrl import envs, experiment
 from jaxrl.agents import dsac
 from jaxrl.experiment import changed
 from jaxrl.loops import off_policy
@@ -58,10 +58,7 @@ PRESETS = {
 
 def main(config: Config) -> None:
     """DSAC-T, distributional Soft Actor-Critic with three refinements, online."""
-    env = envs.make(config.env)
-    agent = dsac.make(env.spec, config.agent)
-    loop = experiment.off_policy_loop(config, agent, env)
-    experiment.run(config, dsac, loop, env.spec, env, policies.memoryless(agent))
+    experiment.online(config, dsac, experiment.off_policy_loop, envs.make(config.env))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
     python experiments/evaluate.py --run runs/sac-jaxrl-Pendulum-v1 --episodes 100 --video
     python experiments/evaluate.py --run runs/decision_transformer-... --targets 3600 1800
 
-Prints one JSON object: the mean return, that of every seed, that of every episode, and with several
-targets, tried in one call, that of each.
+Prints one JSON object: the mean return, that of every seed (for every member of a sweep), that of
+every episode, the share of successes where the task defines them, and with several targets, tried
+in one call, the return of each.
 """
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -40,15 +42,18 @@ def main(config: Config) -> None:
     env = wrappers.squash(env) if settings["agent"].get("squash") else env
     greedy = not (config.sampled or settings.get("sampled"))  # some policies have no mode
     episodes, returns = config.episodes * max(len(config.targets), 1), []
-    for seed in range(settings["seed"], settings["seed"] + settings["num_seeds"]):
-        agent, state = checkpoint.load(config.run, seed)
-        policy = checkpoint.policy_of(settings, agent, config.targets)
+    members, first = checkpoint.members(settings), settings["seed"]
+    for member, seed in itertools.product(range(len(members)), range(settings["num_seeds"])):
+        agent, state = checkpoint.load(config.run, first + seed, member)
+        policy = checkpoint.policy_of(members[member], agent, config.targets)
         score = evaluate.make(env, policy, episodes, greedy)
         returns.append(np.asarray(score(state, jax.random.key(config.seed)).returns))
         if config.video and len(returns) == 1:
             video.record(env, policy, state, config.run / "rollout")
     means = np.mean(returns, -1)
     result = {"return_mean": means.mean(), "return": means, "episodes": returns}
+    if (enough := envs.success_return(config.env or settings["env"])) is not None:
+        result["success"] = np.mean(np.asarray(returns) >= enough, -1)
     if config.targets:
         result["return_of_target"] = np.reshape(returns, (-1, len(config.targets))).mean(0)
     print(json.dumps(provenance.plain(result)))

@@ -16,12 +16,12 @@ import sys
 
 import tyro
 
-from jaxrl import experiment, finetuning
+from jaxrl import experiment, finetuning, processes
 
 
 def main() -> None:
     """Go on online from an offline run, or start SAC online with demonstrations."""
-    default = finetuning.defaults(experiment.given("run", sys.argv[1:]))
+    default = finetuning.defaults(processes.given("run", sys.argv[1:]))
     config = tyro.cli(finetuning.Config, default=default, description=main.__doc__)
     finetuning.train(experiment.prepare(config))
 

@@ -11,7 +11,7 @@ import dataclasses
 
 import tyro
 
-from jaxrl import envs, experiment, policies
+from jaxrl import envs, experiment
 from jaxrl.agents import ppo
 from jaxrl.envs import wrappers
 from jaxrl.experiment import changed
@@ -102,9 +102,7 @@ def main(config: Config) -> None:
     config = completed(config)
     env = envs.make(config.env)
     env = wrappers.squash(env) if config.agent.squash else env
-    agent = ppo.make(env.spec, config.agent)
-    loop = experiment.on_policy_loop(config, agent, env)
-    experiment.run(config, ppo, loop, env.spec, env, policies.memoryless(agent))
+    experiment.online(config, ppo, experiment.on_policy_loop, env)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import dataclasses
 
 import tyro
 
-from jaxrl import envs, experiment, policies
+from jaxrl import envs, experiment
 from jaxrl.agents import sac, sac_discrete
 from jaxrl.experiment import changed
 from jaxrl.loops import off_policy
@@ -97,9 +97,7 @@ def main(config: Config | Discrete) -> None:
     """Soft Actor-Critic, online."""
     env = envs.make(config.env)
     algorithm = sac_discrete if env.spec.discrete else sac
-    agent = algorithm.make(env.spec, config.agent)
-    loop = experiment.off_policy_loop(config, agent, env)
-    experiment.run(config, algorithm, loop, env.spec, env, policies.memoryless(agent))
+    experiment.online(config, algorithm, experiment.off_policy_loop, env)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxrl import policies, provenance, scaling
+from jaxrl import paths, policies, population, processes, provenance, scaling
 from jaxrl.errors import UserError
 from jaxrl.loops.loop import Run
 from jaxrl.types import Agent, Policy, PyTree, Spec, State, Transition
@@ -52,7 +52,8 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path, every: float = 120.0, keep: int = 2):
         logging.getLogger("absl").setLevel(logging.ERROR)
-        self.directory = Path(directory).absolute()
+        directory = paths.of(directory)
+        self.directory = directory if paths.remote(directory) else directory.absolute()
         self.every = every
         self.saved = time.monotonic()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
@@ -73,14 +74,18 @@ class Checkpoints:
         del run  # its arrays make room for those to come
         for step in steps:
             restored = self._read(step, template)
-            if restored is not None:
+            if processes.every(restored is not None):
                 self._forget_after(step)
                 return _joined(like, restored)
         raise UserError(f"checkpoints: none of {steps} in {self.directory} can be read")
 
     def _read(self, step: int, template: dict[str, PyTree]) -> Any:
         """A checkpoint's items, or None, said on stderr, where it is damaged."""
-        args = {name: ocp.args.StandardRestore(tree) for name, tree in template.items()}
+        here = _here()  # for items without a template, saved where there were other devices
+        args = {
+            name: ocp.args.StandardRestore(x, fallback_sharding=here)
+            for name, x in template.items()
+        }
         try:
             return self.manager.restore(step, args=ocp.args.Composite(**args))
         except Exception as error:  # whatever the storage layer raises on damaged files
@@ -208,20 +213,30 @@ def policy_of(config: dict, agent: Agent, targets: Sequence[float] = ()) -> Poli
     return policies.windowed(agent, spec, context, jnp.asarray(targets or [config["target"]]))
 
 
-def load(directory: str | Path, seed: int | None = None) -> tuple[Agent, State]:
+def members(config: dict) -> list[dict]:
+    """The settings of a run, or of every member of its sweep."""
+    points = population.grid(config.get("sweep", {}).get("agent", {}))
+    return [config | {"agent": config["agent"] | point} for point in points]
+
+
+def load(directory: str | Path, seed: int | None = None, member: int = 0) -> tuple[Agent, State]:
     """The agent of a run and its newest state, without its replay.
 
     Args:
       seed: which of the run's seeds; the first where it is not given.
+      member: which of the `members` of a sweep.
 
     Raises:
-      UserError: no such run, seed or checkpoint.
+      UserError: no such run, seed, member or checkpoint.
     """
     config = settings(directory)
-    agent, index = agent_of(config), _index(config, seed)
+    all_members, n = members(config), config["num_seeds"]
+    if not 0 <= member < len(all_members):
+        raise UserError(f"member: found {member}, expected one of 0 to {len(all_members) - 1}")
+    agent, index = agent_of(all_members[member]), member * n + _index(config, seed)
     shapes = jax.eval_shape(agent.init, jax.random.key(0))
-    stacked = config["seeds"] == "vmap"
-    states = _read_states(Path(directory) / "checkpoints", shapes, config["num_seeds"], stacked)
+    stacked, n = config["seeds"] == "vmap", n * len(all_members)
+    states = _read_states(paths.of(directory) / "checkpoints", shapes, n, stacked)
     if not stacked:
         return agent, states[index]
     return agent, pick(states[0], index)
@@ -235,7 +250,7 @@ def load_replay(directory: str | Path, seed: int | None = None) -> tuple[Transit
     """
     config = settings(directory)
     index, stacked = _index(config, seed), config["seeds"] == "vmap"
-    with Checkpoints(Path(directory) / "checkpoints") as saved:
+    with Checkpoints(paths.of(directory) / "checkpoints") as saved:
         items = _newest(saved, {"rest": None})["rest"]
     rest = items[0 if stacked else index]
     if not rest["replay"]:
@@ -260,9 +275,13 @@ def pick(state: State, index: int) -> State:
     return picked._replace(step=state.step)
 
 
+def _here() -> jax.sharding.Sharding:
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
 def _read_states(directory: Path, shapes: State, n: int, stacked: bool) -> list[State]:
     """The states of all seeds in the newest checkpoint that can be read."""
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    device = _here()
 
     def leaf(x: Any) -> jax.ShapeDtypeStruct:
         shape = (n, *x.shape) if stacked else x.shape

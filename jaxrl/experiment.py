@@ -1,32 +1,31 @@
 """What every experiment script shares: its flags, its presets, and how it is launched.
 
-A script builds an agent and a loop, and has them run:
+A script names its algorithm and its loop, and has them run:
 
-    loop = experiment.off_policy_loop(config, agent, env)
-    experiment.run(config, sac, loop, env.spec, env, policies.memoryless(agent))
+    experiment.online(config, sac, experiment.off_policy_loop, envs.make(config.env))
 
 `launch(main, tyro.cli, PRESETS)` adds the flags, the exit codes and one-line errors.
 """
 
 import dataclasses
 import fnmatch
-import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
-from jaxrl import envs, parallel
+from jaxrl import envs, parallel, paths, policies, population, processes
 from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError, check_range
 from jaxrl.loops import Loop, evaluate, host, host_on_policy, off_policy, on_policy
+from jaxrl.processes import ProcessConfig
 from jaxrl.session import Preempted, Session, count_compiling
 from jaxrl.types import Agent, Metrics, Policy, Spec
-
-TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,41 +42,113 @@ class Config:
     stop_at_return: float | None = None  # stop when every seed's mean return is at least this
     precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
     seeds: parallel.How = "auto"  # in turn (map) or in one program (vmap)
+    sweep: population.Sweep = population.Sweep()  # numbers of the agent to try side by side
     mesh: parallel.MeshConfig = parallel.MeshConfig()
+    processes: ProcessConfig = ProcessConfig()
     checkpoint_every: float = 120.0  # seconds
     writers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     video: bool = False  # record an episode at the end
     cache: Path | None = Path("~/.cache/jaxrl")  # of compiled programs
 
 
+def online(
+    config: Any,
+    algorithm: ModuleType,
+    play: Callable[[Any, Agent, Any], Loop],
+    env: Env | HostEnv,
+) -> None:
+    """Learn in `env` by `off_policy_loop` or `on_policy_loop`."""
+
+    def build(config: Any) -> tuple[Loop, Policy]:
+        agent = algorithm.make(env.spec, config.agent)
+        return play(config, agent, env), policies.memoryless(agent)
+
+    run(config, algorithm, build, env.spec, env)
+
+
 def run(
     config: Any,
     algorithm: ModuleType,
-    loop: Loop,
+    build: Callable[[Any], tuple[Loop, Policy]],
     spec: Spec,
     env: Env | HostEnv | None,
-    policy: Policy,
     greedy: bool = True,
     more: Callable[[Metrics], Metrics] = lambda scores: {},
     **facts: Any,
 ) -> None:
-    """Train `loop`, score `policy` in `env` and log at every report, and record a video if asked.
+    """Train a loop, score a policy in `env` and log at every report, and record a video if asked.
 
     A script that wants something else between reports writes these lines out.
 
     Args:
+      build: the loop, of one seed on one device, and the policy that settings stand for.
       spec: what the agent was made for.
       env: None scores nothing.
       more: what to log of the scores beside them.
       facts: what `config.json` holds beyond the settings.
     """
+    loop, policy, values = members(config, build)
     score = evaluate.make(env, policy, config.episodes, greedy) if env else None
-    with Session(config, algorithm, spec, **facts) as session:
+    if loop.seeds and not loop.placed:  # environments on the host play one seed after another
+        config = dataclasses.replace(config, seeds="map")
+    with Session(config, algorithm, spec, values, **facts) as session:
         for run, metrics in session.train(loop):
             scores = session.scores(score, run) if score else {}
             session.log(metrics | scores | more(scores))
         if env:
             session.record(env, policy)
+        if values and env:
+            tell(config, session.returns)
+
+
+def members(config: Any, build: Callable) -> tuple[Loop, Policy, population.Values]:
+    """What `build` gives, or with `--sweep` the same for every combination of settings and seed.
+
+    Raises:
+      UserError: environments on the host cannot be played by one program, or a value decides it.
+    """
+    points = population.grid(dataclasses.asdict(config.sweep.agent))
+    loop, policy = build(member(config, points[0]))
+    if len(points) == 1:
+        return loop, policy, {}
+    if loop.seeds:
+        raise UserError("sweep: streamed data and environments on the host take one setting")
+    for point in points[1:]:
+        build(member(config, point))  # refuses what is out of range, which a tracer would hide
+    settings = [dataclasses.replace(config.agent, **point) for point in points]
+    _, values = population.varied([s for s in settings for _ in range(config.num_seeds)])
+    _check_traceable(lambda values: build(member(config, values)), values)
+
+    def loop_of(values: Any) -> Loop:
+        return build(member(config, values))[0]
+
+    def policy_of(values: Any) -> Policy:
+        return build(member(config, values))[1]
+
+    return population.play(loop_of, values), population.policy(policy_of, values), values
+
+
+def tell(config: Any, returns: np.ndarray) -> None:
+    """Print what every member of a sweep came to, from the `returns` of all seeds of each."""
+    if jax.process_index() == 0:
+        points = population.grid(dataclasses.asdict(config.sweep.agent))
+        for point, seeds in zip(points, returns.reshape(len(points), -1), strict=True):
+            settings = " ".join(f"{name} {value:g}" for name, value in point.items())
+            print(f"{settings}: return {seeds.mean():.1f}, {len(seeds)} seeds", file=sys.stderr)
+
+
+def _check_traceable(make: Callable, values: population.Values) -> None:
+    try:
+        jax.eval_shape(lambda values: (make(values), 0)[1], population.member_of(values, 0))
+    except jax.errors.ConcretizationTypeError:
+        raise UserError(
+            f"sweep: a value of {', '.join(values)} decides the program; run it one by one"
+        ) from None
+
+
+def member(config: Any, values: Mapping[str, Any]) -> Any:
+    """The settings of one member of a sweep."""
+    return changed(config, agent=values)
 
 
 def off_policy_loop(config: Any, agent: Agent, env: Env | HostEnv, **sources: Any) -> Loop:
@@ -122,7 +193,7 @@ def prepare(config: Any) -> Any:
     check_range("seed", config.seed, 0)
     jax.config.update("jax_default_matmul_precision", config.precision)
     if config.cache:
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.expanduser()))
+        jax.config.update("jax_compilation_cache_dir", str(paths.of(config.cache)))
     count_compiling()
     if config.precision != "bfloat16":
         return config
@@ -135,13 +206,6 @@ def changed(config: Any, agent: Any = (), loop: Any = (), **run: Any) -> Any:
     parts = {"agent": replace(config.agent, **dict(agent))}
     parts["loop"] = replace(config.loop, **dict(loop))
     return replace(config, **parts, **run)
-
-
-def given(name: str, argv: Sequence[str]) -> str | None:
-    """The value of `--name` on a command line that has not been read yet."""
-    flags = dict(zip(argv, [*argv[1:], ""], strict=True))
-    flags |= dict(arg.split("=", 1) for arg in argv if arg.startswith("--") and "=" in arg)
-    return flags.get(f"--{name}")
 
 
 def preset(
@@ -157,7 +221,7 @@ def preset(
       discrete: the same for tasks of discrete actions, where these need another algorithm.
       by: the setting that patterns are of: `env`, or `dataset`.
     """
-    task = given(by, argv) or getattr(next(iter(presets.values())), by)
+    task = processes.given(by, argv) or getattr(next(iter(presets.values())), by)
     if discrete and envs.make(task).spec.discrete:
         presets = discrete
     found = [config for pattern, config in presets.items() if fnmatch.fnmatch(task, pattern)]
@@ -174,19 +238,29 @@ def launch(
     """Run `main` on the flags, read by `parse` over the preset of the task they name."""
 
     def run() -> None:
-        default = preset(presets, sys.argv[1:], discrete, by)
+        default = population.sweepable(preset(presets, sys.argv[1:], discrete, by))
+        default = dataclasses.replace(default, mesh=parallel.mesh_of_environment())
         main(prepare(parse(type(default), default=default, description=main.__doc__)))
 
     guard(run)
 
 
 def guard(main: Callable[[], None]) -> None:
-    """Run a script: exits with 2 and one line at a user's error, with 143 after SIGTERM."""
+    """Run a script: exits with 2 and one line at a user's error, 143 after SIGTERM, 130 by Ctrl-C.
+
+    With several processes whatever else goes wrong ends this one at once, so that the others, which
+    wait for it, end too.
+    """
     try:
+        processes.connect(processes.flags(sys.argv[1:]))
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Preempted:
-        print("terminated: the run is saved, and the same command resumes it", file=sys.stderr)
-        sys.exit(TERMINATED)
+        processes.leave(2, f"error: {error}")
+    except Preempted as stop:
+        saved = "terminated: the run is saved, and the same command resumes it"
+        processes.leave(128 + stop.args[0], saved)
+    except Exception as error:
+        if processes.alone():
+            raise
+        traceback.print_exc()
+        processes.leave(1, f"error: {type(error).__name__}: {error}")

@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl import checkpoint, experiment, offline, policies, scaling
+from jaxrl import checkpoint, experiment, loading, offline, policies, scaling
 from jaxrl.agents import sac
 from jaxrl.data import mixing, sources
 from jaxrl.errors import UserError
-from jaxrl.loops import acting, off_policy
-from jaxrl.types import Agent, Key, Learner, PyTree, State
+from jaxrl.loops import Loop, acting, off_policy
+from jaxrl.types import Agent, Key, Learner, Policy, PyTree, State
 
 ALGORITHMS = ("sac", "td3_bc", "cql", "iql")  # which learn from transitions, and explore
 
@@ -76,16 +76,19 @@ def train(config: Config) -> None:
         raise UserError(f"env: the dataset {config.dataset} names none, expected one to act in")
     blocks = config.blocks or acting.default_blocks(config.loop.envs)
     check(config, blocks)
-    dataset = offline.load(config, source, blocks)
+    dataset = loading.load(config, source, blocks)
     around = scaling_of(config, dataset)
-    dataset = offline.with_returns(config, dataset, around)
-    agent = scaling.scaled(algorithm.make(env.spec, config.agent), around)
-    if config.run:
-        agent = going_on(agent, config.run, range(config.seed, config.seed + config.num_seeds))
+    dataset = loading.with_returns(config, dataset, around)
     mix = partial(mixing.two_sources, config.offline_share)
-    loop = experiment.off_policy_loop(config, agent, env, mix=mix, data=(dataset,))
-    policy = policies.memoryless(agent)
-    experiment.run(config, algorithm, loop, env.spec, env, policy, scaling=around)
+    seeds = range(config.seed, config.seed + config.num_seeds)
+
+    def build(config: Config) -> tuple[Loop, Policy]:
+        agent = scaling.scaled(algorithm.make(env.spec, config.agent), around)
+        agent = going_on(agent, config.run, seeds) if config.run else agent
+        loop = experiment.off_policy_loop(config, agent, env, mix=mix, data=(dataset,))
+        return loop, policies.memoryless(agent)
+
+    experiment.run(config, algorithm, build, env.spec, env, scaling=around)
 
 
 def algorithm_of(config: Config) -> ModuleType:
@@ -104,7 +107,7 @@ def scaling_of(config: Config, dataset: Any) -> scaling.Scaling:
     """The scaling that the run learned with, or else that which the settings ask for."""
     found = checkpoint.settings(config.run) if config.run else {}
     if "scaling" not in found:
-        return offline.scaling_of(config, dataset)
+        return loading.scaling_of(config, dataset)
     return checkpoint.scaling_of(found)
 
 

@@ -18,17 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import envs, experiment, loops, policies
-from jaxrl.data import d4rl, sampling, sources, transforms
-from jaxrl.data.dataset import Dataset, sample, with_probabilities
-from jaxrl.data.episodes import Source, assemble
+from jaxrl import envs, experiment, loading, policies
+from jaxrl.data import d4rl, sources
+from jaxrl.data.dataset import Dataset, sample
+from jaxrl.data.episodes import Source
 from jaxrl.envs import Env, HostEnv
-from jaxrl.errors import UserError, check_range
-from jaxrl.loops import acting
+from jaxrl.errors import UserError
+from jaxrl.loops import Loop, acting
 from jaxrl.loops import offline as updates
 from jaxrl.scaling import Scaling, scale_obs, scaled
 from jaxrl.session import default_directory, name_of
-from jaxrl.types import Agent, Metrics, Policy, Spec
+from jaxrl.types import Metrics, Policy, Spec
 
 # Tasks of datasets that name none. Physics and rewards have moved since D4RL's were recorded.
 ENVS = {
@@ -39,10 +39,6 @@ ENVS = {
 LOCOMOTION = tuple(ENVS)
 ADROIT = ("*adroit*", "*/pen[-/]*", "*/door[-/]*", "*/hammer[-/]*", "*/relocate[-/]*")
 BENCHMARKS = ("d4rl", "tfds", "minari")  # sources whose names are of D4RL's tasks
-PROBABILITIES: Mapping[str, Callable[..., np.ndarray]] = {
-    "return_weighted": sampling.return_weighted,
-    "advantage_weighted": sampling.advantage_weighted,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +61,7 @@ class Config(Data, experiment.Config):
 
     env: str = ""  # to score in; empty: the dataset's own, or none where it names none
     steps: int = 1_000_000  # updates
+    stream: int = 0  # transitions on the device at a time; 0: the whole dataset
 
 
 class View(NamedTuple):
@@ -72,7 +69,7 @@ class View(NamedTuple):
 
     data: Any  # in blocks
     draw: updates.Draw
-    policy: Callable[[Agent], Policy]
+    policy: Callable[..., Policy]  # agent, config: its settings
     greedy: bool = True
     facts: Mapping[str, Any] = {}  # what `checkpoint.policy_of` needs beyond the settings
     made: Mapping[str, Any] = {}  # what the algorithm's `make` is given beyond the settings
@@ -84,7 +81,7 @@ Viewed = Callable[[Any, Dataset, Scaling], View]  # of the settings and the data
 def transitions(config: Any, dataset: Dataset, scaling: Scaling) -> View:
     """Single transitions, and acting on the present observation."""
     del config, scaling
-    return View(dataset, sample, policies.memoryless)
+    return View(dataset, sample, lambda agent, config: policies.memoryless(agent))
 
 
 def drawn(algorithm: ModuleType) -> Viewed:
@@ -92,8 +89,7 @@ def drawn(algorithm: ModuleType) -> Viewed:
 
     def view(config: Any, dataset: Dataset, scaling: Scaling) -> View:
         see = partial(scale_obs, scaling)
-        agent = {"algorithm": algorithm, "spec": dataset.spec, "config": config.agent}
-        policy = partial(policies.own, **agent, see=see)
+        policy = partial(policies.own, algorithm=algorithm, spec=dataset.spec, see=see)
         return View(dataset, sample, policy, greedy=False, facts={"sampled": True})
 
     return view
@@ -108,13 +104,16 @@ def train(config: Any, algorithm: ModuleType, view: Viewed = transitions) -> Non
     source = sources.find(config.dataset, config.repair)
     config = resolved(config, algorithm, source)
     env = task(config, source.spec)
-    dataset = load(config, source, config.blocks or default_blocks(config, source))
-    scaling = scaling_of(config, dataset)
-    seen = view(config, with_returns(config, dataset, scaling), scaling)
-    agent = scaled(algorithm.make(dataset.spec, config.agent, **seen.made), scaling)
-    loop, policy = updates.make(agent, seen.data, config.loop, seen.draw), seen.policy(agent)
+    blocks = config.blocks or default_blocks(config, source)
+    dataset, scaling, learning = loading.opened(config, source, blocks)
+    seen = view(config, dataset, scaling)
+
+    def build(config: Any) -> tuple[Loop, Policy]:
+        agent = scaled(algorithm.make(dataset.spec, config.agent, **seen.made), scaling)
+        return learning(agent, seen.data, seen.draw), seen.policy(agent, config=config.agent)
+
     facts, more = {"scaling": scaling, **seen.facts}, partial(normalized, config)
-    experiment.run(config, algorithm, loop, dataset.spec, env, policy, seen.greedy, more, **facts)
+    experiment.run(config, algorithm, build, dataset.spec, env, seen.greedy, more, **facts)
 
 
 def resolved(config: Any, algorithm: ModuleType, source: Source, kind: str = "") -> Any:
@@ -162,44 +161,6 @@ def default_blocks(config: Any, source: Source) -> int:
     """The default of the run, or fewer where there are fewer episodes."""
     most = acting.default_blocks(config.loop.batch_size)
     return next(d for d in (8, 4, 2, 1) if d <= min(most, max(1, len(source.lengths))))
-
-
-def load(config: Any, source: Source, blocks: int) -> Dataset:
-    """The transitions to learn from, in `blocks` blocks, and the odds of drawing each.
-
-    Raises:
-      UserError: they do not fit into memory, or a setting is out of range.
-    """
-    check_range("top_fraction", config.top_fraction, 0, 1)
-    loops.check_fits(f"the arrays of {config.dataset}", size(source))
-    dataset = assemble(source, blocks)
-    if config.top_fraction < 1:
-        dataset = transforms.top_fraction(dataset, config.top_fraction)
-    if config.sampling != "uniform":
-        p = PROBABILITIES[config.sampling](dataset, config.sampling_temperature)
-        dataset = with_probabilities(dataset, p)
-    if config.clip_actions < 1:
-        dataset = transforms.clip_actions(dataset, config.clip_actions)
-    return dataset
-
-
-def with_returns(config: Any, dataset: Dataset, scaling: Scaling) -> Dataset:
-    """The data with what the agent needs to know of its returns: Cal-QL's bound, if asked for."""
-    if not getattr(config.agent, "calibrated", False):
-        return dataset
-    return transforms.with_return_to_go(dataset, config.agent.gamma, scaling.reward)
-
-
-def size(source: Source) -> int:
-    """Bytes that reading a source takes: its arrays, on the host and on the device."""
-    row = sum(int(np.prod(s.shape)) * s.dtype.itemsize for s in jax.tree.leaves(source.spec[:2]))
-    return 2 * int((source.lengths + 1).sum()) * (row + 4 + 4 + 1 + 4)  # reward to row number
-
-
-def scaling_of(config: Any, dataset: Dataset) -> Scaling:
-    """What the settings ask to be done to observations and rewards."""
-    statistics = transforms.obs_statistics(dataset) if config.normalize_obs else None
-    return Scaling(statistics, transforms.reward_affine(config.reward, dataset))
 
 
 def normalized(config: Any, scores: Metrics) -> Metrics:

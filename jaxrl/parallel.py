@@ -1,24 +1,28 @@
 """Meshes and seeds as functions from agents (or loops) to agents (or loops)."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrl.errors import UserError
 from jaxrl.networks.placement import MIN_ROWS, SEQUENCE_RULES, activations
-from jaxrl.types import Agent, PyTree, Segment
+from jaxrl.types import Agent, Array, PyTree, Segment
 
 How = Literal["auto", "map", "vmap"]
 Rule = P | Callable[[tuple[int, ...], Mesh], P]
 Rules = Sequence[tuple[str, Rule]]
 Seedable = TypeVar("Seedable")
 
+MESH_VARIABLE = "JAXRL_MESH"
 BATCH = ("data", "fsdp")  # the mesh axes that split whatever has a batch axis
 
 
@@ -29,6 +33,21 @@ class MeshConfig:
     data: int = 0
     fsdp: int = 1
     tensor: int = 1
+
+
+def mesh_of_environment() -> MeshConfig:
+    """The mesh that the variable `JAXRL_MESH` asks for: `data,fsdp,tensor`, as in `4,2,1`.
+
+    Raises:
+      UserError: it holds anything else.
+    """
+    text = os.environ.get(MESH_VARIABLE, "")
+    if not text:
+        return MeshConfig()
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
+        raise UserError(f"{MESH_VARIABLE}: found {text!r}, expected data,fsdp,tensor such as 4,2,1")
+    return MeshConfig(*map(int, parts))
 
 
 def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None = None) -> Mesh:
@@ -47,8 +66,15 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None =
     size = shape[0] * inner
     if size > len(devices):
         raise UserError(f"mesh {shape} needs {size} devices; there are {len(devices)}")
-    axis_types = (AxisType.Auto,) * 3
-    return jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types, devices=devices[:size])
+    axis_types, names = (AxisType.Auto,) * 3, ("data", "fsdp", "tensor")
+    try:
+        return jax.make_mesh(shape, names, axis_types, devices=devices[:size])
+    except NotImplementedError:  # rings of that many chips do not fit the slice
+        kind = devices[0].device_kind
+        raise UserError(
+            f"mesh {shape} cannot be laid over {size} {kind} devices; expected axes whose sizes "
+            "are products of the slice's own"
+        ) from None
 
 
 def largest_dimension(shape: tuple[int, ...], mesh: Mesh) -> P:
@@ -111,11 +137,45 @@ def constrain(tree: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
 
 
 def place_data(data: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
-    """Move data that all seeds share: its blocks split, or a copy each where seeds are split."""
-    whole: Rules = ((r".*", P()),)
+    """Move data that all seeds share: its blocks split, or a copy each where seeds are split.
+
+    Every process holds the same data and hands over what its devices are to have of it.
+    """
+    uncut: Rules = ((r".*", P()),)
     named = {"dataset": data}
-    placement = place(named, mesh, whole if rules is SEED_AXIS else rules)
-    return jax.device_put(named, placement)["dataset"]
+    placement = place(named, mesh, uncut if rules is SEED_AXIS else rules)
+    return jax.tree.map(_put, named, placement)["dataset"]
+
+
+def _put(x: Any, sharding: NamedSharding) -> Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    local = np.asarray(x)
+    return jax.make_array_from_callback(local.shape, sharding, lambda index: local[index])
+
+
+def global_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """One batch `[B]` over the mesh from the rows `[B / processes]` that each process has."""
+    sharding = NamedSharding(mesh, P(BATCH))
+    put = partial(jax.make_array_from_process_local_data, sharding)
+    return jax.tree.map(put, batch)
+
+
+def everywhere(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
+    """`make()` as every device of the mesh holds it, where the mesh spans processes."""
+    if jax.process_count() == 1:
+        return make()
+    return jax.jit(make, out_shardings=NamedSharding(mesh, P()))()
+
+
+def whole(tree: PyTree) -> PyTree:
+    """The tree with what other processes hold of it; all of them must ask."""
+    held: list[Any] = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
+    apart = [x for x in held if not x.is_fully_addressable]
+    if not apart:
+        return tree
+    replicated = NamedSharding(apart[0].sharding.mesh, P())
+    return jax.tree.map(np.asarray, jax.jit(lambda x: x, out_shardings=replicated)(tree))
 
 
 def batch_rules(batch: PyTree, mesh: Mesh, rules: Rules) -> Rules:
@@ -222,5 +282,16 @@ def _map_seeds(update: Callable) -> Callable:
 
 
 def start(config: MeshConfig = MeshConfig()) -> Mesh:
-    """The run's mesh."""
-    return make_mesh(config)
+    """The run's mesh, over the devices of all its processes.
+
+    Raises:
+      UserError: as `make_mesh`, or the mesh leaves out a process.
+    """
+    mesh = make_mesh(config)
+    found = {device.process_index for device in mesh.devices.flat}
+    if len(found) < jax.process_count():
+        raise UserError(
+            f"mesh {tuple(mesh.shape.values())} uses {mesh.size} of {jax.device_count()} devices, "
+            f"those of {len(found)} of {jax.process_count()} processes; expected some of each"
+        )
+    return mesh

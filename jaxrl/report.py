@@ -16,7 +16,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from jaxrl import provenance, writers
+from jaxrl import paths, provenance, writers
 from jaxrl.errors import UserError
 from jaxrl.writers import Writer
 
@@ -87,7 +87,7 @@ def open(
     makers = [writers.optional(name) for name in names]
     if jax.process_index() != 0:
         return Report(())
-    directory = _make(Path(directory))
+    directory = _make(paths.of(directory))
     provenance.check(directory, config, free)
     extra = [make(directory, config, step) for make in makers]
     _write_config(directory, config, step)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import signal
+import io
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,32 +14,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import checkpoint, loops, parallel, provenance, report, video
+from jaxrl import checkpoint, loops, parallel, paths, processes, provenance, report, video
 from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError
 from jaxrl.loops import Loop, Run
+from jaxrl.loops.evaluate import Score
 from jaxrl.types import Metrics, Policy, Spec, State
 
 SCORE_KEY = 2**31 - 1  # every seed and every report is scored from the same starts
-FREE = (*provenance.FREE, "checkpoint_every", "seeds", "cache")
+FREE = (*provenance.FREE, "processes", "checkpoint_every", "seeds", "cache")
+GROUND = ("python", "versions", "commit", "dirty")  # of which processes of a run may have but one
 PARTS = "report.npz"  # in the directory of a run that was stopped between two reports
 
 
 class Preempted(Exception):
-    """SIGTERM arrived, and everything has been saved."""
+    """This signal arrived, SIGTERM or an interrupt, and everything has been saved."""
 
 
 class Session:
     """An open run: its directory, its devices, and how far it has come.
 
     What else decides its numbers, such as a `scaling`, is given by name, for `config.json`.
+    `values` are those of a sweep, `[members]`: every member has all seeds, one after another.
     """
 
-    def __init__(self, config: Any, algorithm: ModuleType, spec: Spec, **facts: Any):
-        self.config = config
+    def __init__(
+        self, config: Any, algorithm: ModuleType, spec: Spec, values: Any = None, **facts: Any
+    ):
+        self.config, self.values = config, values or {}
         self.mesh = parallel.start(config.mesh)
         name = name_of(algorithm)
-        self.directory = Path(config.out or default_directory(name, config.env)).expanduser()
+        self.directory = paths.of(config.out or default_directory(name, config.env))
         fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
         self.settings = (
             fields
@@ -51,26 +56,32 @@ class Session:
             }
         )
         provenance.check(self.directory, self.settings, FREE)
-        self.keys = jnp.stack([jax.random.key(config.seed + i) for i in range(config.num_seeds)])
+        check_same(self.settings)
+        self.members = max([config.num_seeds, *map(len, self.values.values())])
+        seeds = [config.seed + i % config.num_seeds for i in range(self.members)]
+        self.keys = self._everywhere(lambda: jnp.stack([jax.random.key(s) for s in seeds]))
         self.step = 0
-        self.returns = np.full(config.num_seeds, -np.inf)
-        self.terminated = False
+        self.returns = np.full(self.members, -np.inf)
+        self.terminated = processes.Termination()
 
     def _how(self) -> str:
         """How seeds are run; a resumed run keeps its way, whatever the devices are now."""
         if (self.directory / "config.json").exists():
             return checkpoint.settings(self.directory)["seeds"]
-        return parallel.how_seeds(self.config.seeds, self.mesh)
+        return "vmap" if self.values else parallel.how_seeds(self.config.seeds, self.mesh)
+
+    def _everywhere(self, make: Callable) -> Any:
+        return parallel.everywhere(make, self.mesh)
 
     def __enter__(self) -> Self:
-        self.previous = signal.signal(signal.SIGTERM, self._terminate)
+        processes.note_failure(self.directory, None)
+        self.terminated.__enter__()
         return self
 
-    def _terminate(self, *_: Any) -> None:
-        self.terminated = True
-
-    def __exit__(self, *_: Any) -> None:
-        signal.signal(signal.SIGTERM, self.previous)
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self.terminated.__exit__()
+        if error is not None and not isinstance(error, Preempted | GeneratorExit):
+            processes.note_failure(self.directory, error)
 
     def train(self, loop: Loop) -> Iterator[tuple[Run, Metrics]]:
         """Play `loop`, of one seed on one device, for all seeds and over the mesh.
@@ -90,30 +101,30 @@ class Session:
         each = self.config.loop.iteration_steps
         total, every = -(-self.config.steps // each), max(1, self.config.loop.report_every // each)
         parts = read_parts(self.directory, self.step)
-        playing = loops.train(
-            loop, self.keys, self.run, total, every, lambda: self.terminated, parts
-        )
+        playing = loops.train(loop, self.keys, self.run, total, every, self.terminated, parts)
         for run, metrics in playing:
             self._at(run)
             self._refuse_non_finite(run)
             if parts:  # stopped between two reports
                 break
             yield run, metrics
-            if self.terminated or self._reached():
+            if self.terminated.come or processes.first(self._reached()):
                 break
-            if saved.due():
+            if processes.first(saved.due()):
                 saved.save(self.step, run)
-        write_parts(self.directory, self.step, parts)
+        if jax.process_index() == 0:
+            write_parts(self.directory, self.step, parts)
         if not (saved.save(self.step, self.run) and saved.wait()):
             raise UserError(f"out: the last state could not be saved in {self.directory}")
-        if self.terminated:
-            raise Preempted
+        if self.terminated.come:
+            raise Preempted(self.terminated.signal)
 
     def _placed(self, loop: Loop) -> Loop:
-        loop = loops.seeds(loop, self.config.num_seeds, self.settings["seeds"])
-        if self.mesh.size == 1:
+        if not self.values:
+            loop = loops.seeds(loop, self.members, self.settings["seeds"])
+        if self.mesh.size == 1 or loop.placed:
             return loop
-        return loops.shard(loop, self.mesh, parallel.run_rules(self.mesh, self.config.num_seeds))
+        return loops.shard(loop, self.mesh, parallel.run_rules(self.mesh, self.members))
 
     def _report(self) -> report.Report:
         config = self.config
@@ -130,7 +141,8 @@ class Session:
         return goal is not None and bool((self.returns >= goal).all())
 
     def _refuse_non_finite(self, run: Run) -> None:
-        failed = [np.max(r.env.failed_at) for r in runs_of(run) if hasattr(r.env, "failed_at")]
+        noted = [r.env.failed_at for r in runs_of(run) if hasattr(r.env, "failed_at")]
+        failed = [np.max(at) for at in parallel.whole(noted)]
         if max(failed, default=-1) < 0:
             return
         with checkpoint.Checkpoints(self.directory / "failed") as saved:
@@ -141,25 +153,41 @@ class Session:
             f"the state at step {self.step} is saved in {self.directory / 'failed'}"
         )
 
-    def scores(self, score: Callable, run: Run) -> Metrics:
-        """Mean return and length of the episodes of `score(state, key)`. Arrays `[num_seeds]`."""
-        key = jax.random.key(SCORE_KEY)
-        if isinstance(run, Run):
-            axes = parallel.seed_axes(run.state)
-            scores = _vmapped(score, axes)(run.state, key)
+    def scores(self, score: Score, run: Run) -> Metrics:
+        """Mean return and length of the episodes of `score`. Arrays `[num_seeds]`.
+
+        On the device all seeds are scored at once, where their states are; on the host in turn, by
+        every process for itself.
+        """
+        if isinstance(run, Run) and not score.on_host:
+            key = self._everywhere(lambda: jax.random.key(SCORE_KEY))
+            scores = parallel.whole(self._vmapped(score.play)(self._acting(run.state), key))
         else:
-            all_scores = [score(r.state, jax.random.clone(key)) for r in run]
+            states = [self._acting(state, i) for i, state in enumerate(states_of(run))]
+            all_scores = [score(state, jax.random.key(SCORE_KEY)) for state in states]
             scores = jax.tree.map(lambda *x: np.stack(x), *all_scores)
         self.returns = np.asarray(scores.returns).mean(-1)
         return {"return": self.returns, "episode_length": np.asarray(scores.lengths).mean()}
+
+    def _acting(self, state: State, member: int | None = None) -> Any:
+        """What the policy acts on: the state, and in a sweep the values of its members."""
+        if not self.values:
+            return state
+        pick = slice(None) if member is None else member
+        return {name: column[pick] for name, column in self.values.items()}, state
+
+    def _vmapped(self, score: Callable) -> Callable:
+        axes = parallel.seed_axes(self.run.state)
+        return _vmapped(score, (0, axes) if self.values else axes)
 
     def record(self, env: Env | HostEnv, policy: Policy) -> None:
         """With `--video`, write a greedy episode of the first seed into the directory."""
         if not self.config.video:
             return
-        state = first_state(self.run)
-        written = video.record(env, policy, state, self.directory / "rollout")
-        print(f"video: {written}", file=sys.stderr)
+        state = self._acting(states_of(self.run)[0], 0)
+        if jax.process_index() == 0:
+            written = video.record(env, policy, state, self.directory / "rollout")
+            print(f"video: {written}", file=sys.stderr)
 
     def log(self, metrics: Metrics) -> None:
         """Send one record to the terminal, the files and the writers."""
@@ -171,11 +199,32 @@ def _vmapped(score: Callable, axes: Any) -> Callable:
     return jax.jit(jax.vmap(score, (axes, None)))
 
 
-def first_state(run: Run | tuple[Run, ...]) -> State:
-    """The agent's state of the first seed."""
+def states_of(run: Run | tuple[Run, ...]) -> list[State]:
+    """The agent's state of every seed, held by this process."""
     if not isinstance(run, Run):
-        return run[0].state
-    return checkpoint.pick(run.state, 0)
+        return [r.state for r in run]
+    state, n = parallel.whole(run.state), len(jax.tree.leaves(run.state._replace(step=None))[0])
+    return [checkpoint.pick(state, i) for i in range(n)]
+
+
+def check_same(settings: Any) -> None:
+    """Refuse processes of one run that are set or made differently.
+
+    Raises:
+      UserError: names what differs from process 0, or says that another process found something.
+    """
+    if processes.alone():
+        return
+    start = provenance.start(0)
+    mine = provenance.plain(settings | {name: start[name] for name in GROUND})
+    free = ("out", "processes")
+    found = provenance.differences(processes.of_first(mine), mine, free)
+    if not processes.every(not found) and not found:
+        raise UserError("processes: another process has other settings or code; see what it says")
+    if found:
+        index = jax.process_index()
+        said = [f"{name}: process 0 has {a}, process {index} has {b}" for name, a, b in found]
+        raise UserError("processes: " + "; ".join(said))
 
 
 def runs_of(run: Run | tuple[Run, ...]) -> tuple[Run, ...]:
@@ -210,13 +259,15 @@ def write_parts(directory: Path, step: int, parts: list[Metrics]) -> None:
     """Keep the metrics of what was played after the last report, for the report to come."""
     if parts:
         stacked: Any = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-        np.savez(directory / PARTS, **stacked, step=step)
+        packed = io.BytesIO()
+        np.savez(packed, **stacked, step=step)
+        paths.replace(directory / PARTS, packed.getvalue())
 
 
 def read_parts(directory: Path, step: int) -> list[Metrics]:
     """What `write_parts` kept, if it was at this step."""
     try:
-        stacked = dict(np.load(directory / PARTS))
+        stacked = dict(np.load(io.BytesIO((directory / PARTS).read_bytes())))
     except (FileNotFoundError, zipfile.BadZipFile, ValueError):  # none, or cut short
         return []
     if stacked.pop("step") != step:

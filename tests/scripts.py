@@ -28,15 +28,19 @@ def play(script: str, *flags: object, trains: bool = True) -> None:
         runpy.run_path(str(ROOT / "experiments" / f"{script}.py"), run_name="__main__")
 
 
+def environment(devices: int) -> dict[str, str]:
+    """The variables of a process with so many host devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return dict(os.environ, JAX_PLATFORMS="cpu", PYTHONUNBUFFERED="1", XLA_FLAGS=flags)
+
+
 def start(script: str, *flags: object, kib: int = 0, devices: int = 1) -> subprocess.Popen:
     """Start `experiments/SCRIPT.py` with a fixed number of host devices."""
-    environment = dict(os.environ, JAX_PLATFORMS="cpu", PYTHONUNBUFFERED="1")
-    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     command = [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *map(str, flags)]
     return subprocess.Popen(
         [*LIMITED, str(kib), *command] if kib else command,
         cwd=ROOT,
-        env=environment,
+        env=environment(devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,7 +84,9 @@ def kill(process: subprocess.Popen) -> None:
 def arrays(directory: Path, name: str = "checkpoints") -> dict[str, np.ndarray]:
     """Every array of the newest checkpoint, by path."""
     with ocp.CheckpointManager(directory / name, item_names=("state", "rest")) as saved:
-        args = {name: ocp.args.StandardRestore() for name in ("state", "rest")}
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        restore = ocp.args.StandardRestore(fallback_sharding=here)
+        args = dict.fromkeys(("state", "rest"), restore)
         tree = saved.restore(saved.latest_step(), args=ocp.args.Composite(**args))
     leaves, _ = jax.tree_util.tree_flatten_with_path({k: tree[k] for k in args})
     return {jax.tree_util.keystr(path): _plain(x) for path, x in leaves}

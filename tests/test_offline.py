@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxrl import offline
+from jaxrl import loading, offline
 from jaxrl.agents import bc, cql
 from jaxrl.data import sources, transforms
 from jaxrl.data.dataset import extents, returns
@@ -31,7 +31,7 @@ def source(tmp_path):
 
 
 def loaded(source, blocks=2, **changes):
-    return offline.load(Config(**changes), source, blocks)
+    return loading.load(Config(**changes), source, blocks)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_returns_to_go_are_of_the_rewards_that_the_agent_sees():
     data = from_episodes(synthetic.episodes(), 2)
     agent = cql.Config(gamma=0.5, calibrated=True)
     config = Config(agent=agent, reward="antmaze-iql")
-    found = offline.with_returns(config, data, offline.scaling_of(config, data)).return_to_go
-    assert offline.with_returns(Config(), data, Scaling()).return_to_go is None
+    found = loading.with_returns(config, data, loading.scaling_of(config, data)).return_to_go
+    assert loading.with_returns(Config(), data, Scaling()).return_to_go is None
     for block, start, length in zip(*extents(data), strict=True):
         rewards = np.asarray(data.steps.reward)[block, start : start + length] - 1
         sums = [(rewards[i:] * 0.5 ** np.arange(length - i)).sum() for i in range(length)]
@@ -118,8 +118,8 @@ def test_returns_to_go_are_of_the_rewards_that_the_agent_sees():
 
 def test_scaling_is_what_the_settings_ask(source):
     data = loaded(source)
-    assert offline.scaling_of(Config(), data) == (None, transforms.Affine())
-    found = offline.scaling_of(Config(normalize_obs=True, reward="antmaze-cql"), data)
+    assert loading.scaling_of(Config(), data) == (None, transforms.Affine())
+    found = loading.scaling_of(Config(normalize_obs=True, reward="antmaze-cql"), data)
     assert found.reward == (4, -2)
     np.testing.assert_array_equal(found.obs.std, transforms.obs_statistics(data).std)
 
@@ -130,4 +130,4 @@ def test_data_larger_than_memory_is_refused_before_it_is_read():
 
     huge = Source("huge", SPEC, np.full(10**6, 10**6), fill)
     with pytest.raises(UserError, match="bytes"):
-        offline.load(Config(), huge, 1)
+        loading.load(Config(), huge, 1)

@@ -50,6 +50,23 @@ def test_impossible_meshes_are_refused(config, message):
         make_mesh(config)
 
 
+def test_the_environment_may_say_what_mesh_is_meant(monkeypatch):
+    monkeypatch.delenv("JAXRL_MESH", raising=False)
+    assert parallel.mesh_of_environment() == MeshConfig()
+    monkeypatch.setenv("JAXRL_MESH", "4,2,1")
+    assert parallel.mesh_of_environment() == MeshConfig(data=4, fsdp=2, tensor=1)
+    monkeypatch.setenv("JAXRL_MESH", "4x2")
+    with pytest.raises(UserError, match="JAXRL_MESH: found '4x2', expected data,fsdp,tensor"):
+        parallel.mesh_of_environment()
+
+
+def test_rows_of_one_process_are_the_whole_batch():
+    mesh = make_mesh()
+    batch = parallel.global_batch({"x": np.arange(16.0)}, mesh)
+    assert batch["x"].sharding.spec == P(("data", "fsdp"))
+    np.testing.assert_array_equal(parallel.whole(batch)["x"], np.arange(16.0))
+
+
 @pytest.mark.parametrize(
     "shape, expected",
     [

@@ -14,7 +14,7 @@ from jaxrl.types import Agent
 from tests.agents.catalog import CASES
 from tests.golden import regenerate
 
-MESHES = [(8, 1, 1), (2, 4, 1), (1, 8, 1)]
+MESHES = [(8, 1, 1), (2, 4, 1), (1, 8, 1), (2, 2, 2)]
 SEEDS = 3
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -184,8 +184,10 @@ def test_meshes_equal_one_device(case, shape):
     many = on_mesh(agent, shape, state, batch, 3)
     chex.assert_trees_all_close(many, one, atol=1e-5, rtol=1e-5)
     split = [x for x in jax.tree.leaves(many) if not x.is_fully_replicated]
-    assert bool(split) == (shape[1] > 1)
-    assert all(x.addressable_shards[0].data.size * shape[1] == x.size for x in split)
+    _, fsdp, tensor = shape
+    assert bool(split) == (fsdp > 1)
+    shares = {x.size // x.addressable_shards[0].data.size for x in split}
+    assert shares <= {fsdp, fsdp * tensor}
 
 
 @pytest.mark.slow
@@ -204,7 +206,7 @@ def test_a_state_saved_on_one_mesh_is_restored_on_another(case, tmp_path):
     agent, state, _ = first(case)
     here, there = (
         parallel.place(state, parallel.make_mesh(parallel.MeshConfig(*shape)))
-        for shape in MESHES[1:]
+        for shape in MESHES[1:3]
     )
     targets = jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state, there

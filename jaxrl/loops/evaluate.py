@@ -33,13 +33,23 @@ class _Rollout(NamedTuple):
     scores: Scores
 
 
+class Score(NamedTuple):
+    """A function from an agent's state and a key to scores."""
+
+    play: Callable[[State, Key], Scores]
+    on_host: bool  # where it cannot be traced, and so not be mapped over seeds
+
+    def __call__(self, state: State, key: Key) -> Scores:
+        return self.play(state, key)
+
+
 def make(
     env: Env | HostEnv,
     policy: Policy,
     episodes: int,
     greedy: bool = True,
     max_steps: int = 10_000,
-) -> Callable[[State, Key], Scores]:
+) -> Score:
     """A function from an agent's state and a key to the scores of `episodes` episodes.
 
     It is one compiled program, or, for environments on the host, plays them side by side.
@@ -52,8 +62,10 @@ def make(
     check_range("max_steps", max_steps, 1)
     if isinstance(env, HostEnv):
         env, act = HostEnv(env.id, episodes), jax.jit(policy.step)
-        return partial(score_on_host, env, policy._replace(step=act), greedy, max_steps)
-    return jax.jit(partial(score, env, policy, episodes, greedy, max_steps))
+        play = partial(score_on_host, env, policy._replace(step=act), greedy, max_steps)
+        return Score(play, on_host=True)
+    play = partial(score, env, policy, episodes, greedy, max_steps)
+    return Score(jax.jit(play), on_host=False)
 
 
 def score(

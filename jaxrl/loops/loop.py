@@ -42,18 +42,22 @@ class Loop(NamedTuple):
     shapes: Callable[[Key], Any]  # what `begin` would give, without giving it
     seeds: int = 0  # how many seeds it plays already; 0 is one, without an axis for it
     data: tuple[PyTree, ...] = ()
+    placed: bool = False  # whether it is laid out over the run's mesh already
 
 
-def compiled(begin: Callable, step: Callable, *data: PyTree) -> Loop:
+def compiled(
+    begin: Callable, step: Callable, *data: PyTree, told: Callable[[Metrics], Metrics] = lambda m: m
+) -> Loop:
     """A loop on the device: `advance` is one `jit` of a `scan`.
 
-    `data` are arguments of the program, since it would hold its constants a second time.
+    `data` are arguments of the program, since it would hold its constants a second time; `told`
+    is what the program does to the metrics before it returns them.
     """
 
     @partial(jax.jit, static_argnums=2, donate_argnums=0)
     def advance(run: Run, key: Key, n: int, data: tuple = ()) -> tuple[Run, Metrics]:
         run, metrics = jax.lax.scan(lambda run, _: step(run, key, *data), run, None, length=n)
-        return run, average(metrics)
+        return run, told(average(metrics))
 
     bound = partial(advance, data=data) if data else advance
     return Loop(jax.jit(begin), step, bound, partial(jax.eval_shape, begin), data=data)
@@ -116,7 +120,7 @@ def seeds(loop: Loop, n: int, how: parallel.How = "auto") -> Loop:
     if loop.seeds == n:
         return loop
     how = parallel.how_seeds(how)
-    return _mapped(loop, n) if how == "map" else _vmapped(loop)
+    return _mapped(loop, n) if how == "map" else mapped_over(lambda _: loop, (), loop.data)
 
 
 def _mapped(loop: Loop, n: int) -> Loop:
@@ -138,17 +142,20 @@ def _mapped(loop: Loop, n: int) -> Loop:
     )
 
 
-def _vmapped(loop: Loop) -> Loop:
+def mapped_over(make: Callable[[Any], Loop], values: PyTree, data: tuple[PyTree, ...]) -> Loop:
+    """The loops that `make` makes of each of `values` `[n]`, as one program on the same data."""
+
     def begin(keys):
-        run = jax.vmap(loop.begin)(keys)
+        run = jax.vmap(lambda v, key: make(v).begin(key))(values, keys)
         state = run.state._replace(step=run.state.step[0])
         return run._replace(state=state, step=run.step[0])
 
     def step(run, keys, *data):
         axes, shared = parallel.seed_axes(run), (None,) * len(data)
-        return jax.vmap(loop.step, (axes, 0, *shared), (axes, 0))(run, keys, *data)
+        one = jax.vmap(lambda v, *x: make(v).step(*x), (0, axes, 0, *shared), (axes, 0))
+        return one(values, run, keys, *data)
 
-    return compiled(begin, step, *loop.data)
+    return compiled(begin, step, *data)
 
 
 def shard(loop: Loop, mesh: Mesh, rules: parallel.Rules = parallel.DEFAULT_RULES) -> Loop:
@@ -168,7 +175,8 @@ def shard(loop: Loop, mesh: Mesh, rules: parallel.Rules = parallel.DEFAULT_RULES
             run, metrics = loop.step(parallel.constrain(run, mesh, rules), key, *data)
         return parallel.constrain(run, mesh, rules), metrics
 
-    return compiled(begin, step, *parallel.place_data(loop.data, mesh, rules))
+    told = partial(parallel.constrain, mesh=mesh, rules=())  # whole, for every process to read
+    return compiled(begin, step, *parallel.place_data(loop.data, mesh, rules), told=told)
 
 
 def check_memory(loop: Loop, key: Key) -> None:
@@ -192,8 +200,9 @@ def check_fits(what: str, needed: int, advice: str = "") -> None:
 
 
 def free_bytes() -> int:
-    """Bytes that all local devices together can still hold."""
+    """Bytes that all devices together can still hold, if other processes have what this has."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     if all("bytes_limit" in s for s in stats):
-        return sum(s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats)
+        free = sum(s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats)
+        return free * jax.process_count()
     return psutil.virtual_memory().available

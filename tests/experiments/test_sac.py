@@ -48,6 +48,36 @@ def test_seed_i_is_the_run_of_that_seed(sac, tmp_path):
     assert [row["return"][1] for row in both] == [row["return"][0] for row in one]
 
 
+def test_a_sweep_trains_every_combination_with_all_seeds(sac, tmp_path, capsys):
+    out = tmp_path / "run"
+    swept = ("--sweep.agent.gamma", 0.9, 0.99, "--sweep.agent.tau", 0.01, 0.02)
+    sac(*TINY, *swept, "--num-seeds", 2, "--out", out)
+    assert all(len(row["return"]) == 8 for row in scripts.metrics(out))
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gamma")]
+    assert len(told) == 4 and told[1].startswith("gamma 0.9 tau 0.02: return -")
+    assert [m["agent"]["gamma"] for m in checkpoint.members(checkpoint.settings(out))] == [
+        *(0.9, 0.9, 0.99, 0.99)
+    ]
+    sac(*TINY, "--agent.gamma", 0.99, "--agent.tau", 0.01, "--seed", 1, "--num-seeds", 1,
+        "--out", tmp_path / "alone")  # fmt: skip
+    _, member = checkpoint.load(out, seed=1, member=2)
+    _, alone = checkpoint.load(tmp_path / "alone", seed=1)
+    for x, y in zip(jax.tree.leaves(member), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--sweep.agent.gamma", 0.9, 0.9), "sweep: gamma names a value twice"),
+        (("--sweep.agent.gamma", 0.9, 1.5), "gamma"),
+        (("--sweep.agent.gamma", 0.9, 0.99, "--env", "gymnasium/Pendulum-v1"), "take one setting"),
+    ],
+)
+def test_sweeps_that_cannot_be(refused, flags, message, tmp_path):
+    assert message in refused("sac", *TINY, *flags, "--out", tmp_path)
+
+
 def test_more_steps_continue(sac, tmp_path):
     sac(*TINY, "--out", tmp_path / "a", "--num-seeds", 1)
     sac(*TINY, "--out", tmp_path / "a", "--num-seeds", 1, "--steps", 80)

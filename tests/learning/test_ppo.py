@@ -21,7 +21,7 @@ def median_return(name: str, agent: ppo.Config, loop: on_policy.Config, steps: i
     return online.median_of(playing, made, env, iterations)
 
 
-def cartpole(steps: int) -> float:
+def cartpole(steps: int, **change) -> float:
     loop = on_policy.Config(envs=4, steps=128)
     agent = ppo.Config(
         learning_rate=2.5e-4,
@@ -30,12 +30,17 @@ def cartpole(steps: int) -> float:
         minibatches=4,
         entropy_cost=0.01,
         blocks=4,
+        **change,
     )
     return median_return("jaxrl/CartPole-v1", agent, loop, steps)
 
 
 def test_cartpole_is_balanced():
     assert cartpole(500_000) >= 475
+
+
+def test_cartpole_is_balanced_in_half_precision():
+    assert cartpole(500_000, dtype="bfloat16") >= 475
 
 
 def test_advantages_turned_round_unlearn(monkeypatch):
