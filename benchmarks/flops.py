@@ -4,15 +4,17 @@ That is the useful work of a program: independent of device, compiler and shardi
 loops of known length, which a compiler's own count takes for one iteration.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 
 def count(function: Callable, *args: Any, taken: float = 1.0) -> float:
-    """Operations of `function(*args)`, two per multiply-add.
+    """Operations of `function(*args)` on all devices together, two per multiply-add.
 
     Args:
       taken: how often a `cond` takes its dearest branch rather than its cheapest.
@@ -39,7 +41,14 @@ def _of_equation(equation: Any, taken: float) -> float:
         return taken * max(inner) + (1 - taken) * min(inner)
     if name == "while" and any(inner):
         raise ValueError("a while loop of unknown length holds a product; write it as a scan")
-    return equation.params.get("length", 1) * sum(inner) if name == "scan" else sum(inner)
+    return _times(equation) * sum(inner)
+
+
+def _times(equation: Any) -> int:
+    """How often a primitive runs what is inside it: per iteration, or on every device."""
+    if equation.primitive.name == "scan":
+        return equation.params["length"]
+    return equation.params["mesh"].size if equation.primitive.name == "shard_map" else 1
 
 
 def _dot(equation: Any) -> float:
@@ -49,9 +58,40 @@ def _dot(equation: Any) -> float:
 
 
 def _convolution(equation: Any) -> float:
-    kernel = equation.invars[1].aval.shape  # of which each output value uses one feature's part
-    features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / features
+    image, kernel = (x.aval.shape for x in equation.invars)
+    out, parameters = equation.outvars[0].aval.shape, equation.params
+    numbers = parameters["dimension_numbers"]
+    products = out[numbers.out_spec[0]] * out[numbers.out_spec[1]] * kernel[numbers.rhs_spec[1]]
+    windows = zip(
+        [image[i] for i in numbers.lhs_spec[2:]],
+        [out[i] for i in numbers.out_spec[2:]],
+        [kernel[i] for i in numbers.rhs_spec[2:]],
+        parameters["window_strides"],
+        [low for low, _ in parameters["padding"]],
+        parameters["lhs_dilation"],
+        parameters["rhs_dilation"],
+        strict=True,
+    )
+    return 2.0 * products * math.prod(taps(*window) for window in windows)
+
+
+@functools.cache
+def taps(
+    inputs: int, outputs: int, size: int, stride: int, pad: int, holes: int, spacing: int
+) -> int:
+    """Products along one dimension of a convolution: neither with padding nor with holes.
+
+    Args:
+      pad: zeros before the first input.
+      holes: distance at which inputs are spread, with zeros in between (`lhs_dilation`).
+      spacing: distance between the taps of the window (`rhs_dilation`).
+    """
+    at = np.arange(outputs) * stride - pad
+    total = 0
+    for tap in range(size):
+        place = at + tap * spacing
+        total += ((place >= 0) & (place <= (inputs - 1) * holes) & (place % holes == 0)).sum()
+    return int(total)
 
 
 def _inner(equation: Any) -> Iterator[Any]:
