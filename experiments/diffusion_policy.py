@@ -7,6 +7,15 @@ A Gaussian drives into the obstacle (`bc.py --dataset jaxrl/detour-v0`).
 
     python experiments/diffusion_policy.py --agent.sampler ddim --agent.sample-steps 5 --video
     python experiments/diffusion_policy.py --dataset minari/mujoco/hopper/expert-v0
+
+Push-T, from 200 demonstrations of the scripted expert in `pusht.py`: one seed of 20,000 updates
+covers 0.62 of what success asks for (mean of the last three reports, 50 starts each), and 13 of the
+50 succeed, in 9 min on two shared cores. A Gaussian at equal updates: 0.48, and 6 of 50.
+
+    python experiments/diffusion_policy.py --dataset local/data/pusht
+
+It reads the block's corners and the agent's position, 18 numbers, where the published policies read
+nine points, 20 numbers; and its network is small: the score is no reproduction of the paper's.
 """
 
 import dataclasses
@@ -54,6 +63,22 @@ PRESETS = {
         },
         loop={"report_every": 1_000},
     ),
+    # A denoiser that two cores train; `--agent.network unet --agent.hidden 256 512 1024` and the
+    # rest of BASE are the paper's. Horizons of 2, 16 and 8 are the paper's here too.
+    "*pusht*": changed(
+        BASE,
+        steps=20_000,
+        agent={
+            "prediction": "sample",
+            "steps": 50,
+            "network": "residual",
+            "hidden": (128,) * 3,
+            "embedding": 64,
+            "learning_rate": 1e-3,
+            "decay_steps": 20_000,
+        },
+        loop={"batch_size": 128, "report_every": 4_000},
+    ),
     "*": BASE,
 }
 
@@ -69,7 +94,7 @@ def chunks(config: Config, dataset: Dataset, scaling: Scaling) -> offline.View:
     return offline.View(
         data=segments.chunks(dataset, agent.horizon, before, after),
         draw=segments.draw,
-        policy=partial(policies.own, algorithm=diffusion_policy, spec=dataset.spec, config=agent),
+        policy=partial(policies.own, algorithm=diffusion_policy, spec=dataset.spec),
         greedy=False,
         facts={"sampled": True},
         made={"data": ranges(dataset)},

@@ -2,6 +2,6 @@
 
 from jaxrl.envs.base import Env, TimeStep, auto_reset
 from jaxrl.envs.gymnasium import HostEnv, HostStep
-from jaxrl.envs.registry import make
+from jaxrl.envs.registry import make, success_return
 
-__all__ = ["Env", "HostEnv", "HostStep", "TimeStep", "auto_reset", "make"]
+__all__ = ["Env", "HostEnv", "HostStep", "TimeStep", "auto_reset", "make", "success_return"]

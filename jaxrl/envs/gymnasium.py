@@ -1,8 +1,10 @@
 """Adapter for Gymnasium: environments that run on the host, stepped in turn."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,9 @@ from jaxrl.envs.foreign import check_bounded, to_box
 from jaxrl.envs.resume import EXACT, Recorder
 from jaxrl.errors import UserError, check_range, require, unknown_name
 from jaxrl.types import Spec
+
+# What registers the tasks of a namespace, and the extra that brings it
+NAMESPACES = {"gym_pusht": ("gym_pusht.envs", "pusht")}
 
 
 class HostStep(NamedTuple):
@@ -31,14 +36,20 @@ class HostEnv:
     Observations are float32; a space other than a box is flattened (a discrete one is one-hot).
     Continuous actions in [-1, 1] are clipped, then scaled to the box. The MuJoCo v5 tasks resume
     exactly from `snapshot`; `resume_note` says what restarts in the others.
+
+    An id may end in options: `NAME?obs_type=state` goes to the constructor, and with `?return=best`
+    a reward is what the best of the episode so far has grown by, so that the return is the best.
     """
 
     def __init__(self, id: str, num_envs: int = 1):
         check_range("num_envs", num_envs, 1)
         self.id, self.num_envs = id, num_envs
         self.name = f"gymnasium/{id}"
-        self._library = require("gymnasium", "mujoco", f"env {self.name}")
-        self._envs = [_make(self._library, id) for _ in range(num_envs)]
+        task, options, self._best_counts = _parsed(self.name, id)
+        extra = NAMESPACES.get(task.partition("/")[0], ("", "mujoco"))[1]
+        self._library = require("gymnasium", extra, f"env {self.name}")
+        self._envs = [_make(self._library, task, options) for _ in range(num_envs)]
+        self._best = np.full(num_envs, -np.inf)  # reward of each episode so far
         self._recorders = [Recorder(env, self.exact_resume) for env in self._envs]
         self.spec, self._scale = self._spaces()
         self.reset(range(num_envs))
@@ -69,6 +80,7 @@ class HostEnv:
 
     def _restart(self, i: int, seed: int | None = None) -> np.ndarray:
         obs, _ = self._envs[i].reset(seed=seed)
+        self._best[i] = -np.inf
         self._recorders[i].after_reset()
         return self._features(obs)
 
@@ -91,7 +103,18 @@ class HostEnv:
     def _step(self, i: int, control: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
         self._recorders[i].before_step(control)
         obs, reward, terminated, truncated, _ = self._envs[i].step(control)
-        return self._features(obs), float(reward), bool(terminated), bool(truncated)
+        counted = self._gain(i, float(reward)) if self._best_counts else float(reward)
+        return self._features(obs), counted, bool(terminated), bool(truncated)
+
+    def _gain(self, i: int, reward: float) -> float:
+        """What a reward adds to the best of the episode."""
+        before, self._best[i] = self._best[i], max(self._best[i], reward)
+        return reward if np.isinf(before) else self._best[i] - before
+
+    @property
+    def simulators(self) -> list[Any]:
+        """The environments of Gymnasium, without what wraps them."""
+        return [env.unwrapped for env in self._envs]
 
     @property
     def exact_resume(self) -> bool:
@@ -119,6 +142,7 @@ class HostEnv:
         found = jax.tree.map(np.shape, dict(tree))
         if found != expected:
             raise UserError(f"snapshot of {self.name}: found {found}, expected {expected}")
+        self._best[:] = -np.inf
         rows = [{name: leaf[i] for name, leaf in tree.items()} for i in range(self.num_envs)]
         pairs = zip(self._recorders, rows, strict=True)
         return np.stack([self._features(recorder.load(row)) for recorder, row in pairs])
@@ -141,14 +165,37 @@ class HostEnv:
             env.close()
 
 
-def _make(library: Any, id: str) -> Any:
+def _parsed(name: str, id: str) -> tuple[str, dict[str, Any], bool]:
+    """The registered name, arguments of its constructor, and whether the best reward counts."""
+    task, question, query = id.partition("?")
+    options: dict[str, Any] = dict(parse_qsl(query))
+    if question and not options:
+        raise UserError(f"env {name}: found {query!r} after the question mark, expected KEY=VALUE")
+    counted = options.pop("return", "sum")
+    if counted not in ("sum", "best"):
+        raise UserError(f"env {name}: found return={counted}, expected sum or best")
+    return task, {key: _value(text) for key, text in options.items()}, counted == "best"
+
+
+def _value(text: str) -> Any:
+    """A number or a truth value where JSON reads one, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _make(library: Any, id: str, options: dict[str, Any]) -> Any:
     """A Gymnasium environment; `module:Name` imports the module that registers it first."""
+    namespace = id.partition("/")[0]
+    if namespace in NAMESPACES:
+        require(*NAMESPACES[namespace], f"env gymnasium/{id}")
     if ":" not in id and id not in library.registry:
         raise unknown_name("env gymnasium/", id, library.registry)
     try:
-        return library.make(id, disable_env_checker=True)
+        return library.make(id, disable_env_checker=True, **options)
     except library.error.DependencyNotInstalled as error:
         message = f"env gymnasium/{id} needs more than Gymnasium ({error}); for MuJoCo tasks:"
         raise UserError(f"{message} pip install 'jaxrl[mujoco]'") from error
-    except (library.error.Error, ImportError) as error:
+    except (library.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(f"env gymnasium/{id}: {error}") from error

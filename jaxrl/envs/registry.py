@@ -1,5 +1,6 @@
 """Environments by name: `backend/Name`, or a user's own `package.module:function`."""
 
+import fnmatch
 import importlib
 import os
 import sys
@@ -33,6 +34,14 @@ BACKENDS: dict[str, Callable[..., Env | HostEnv]] = {
     "gymnasium": HostEnv,
 }
 OPTIONS = {"brax": {"backend"}}  # what may follow a question mark
+# Returns from which an episode is a success; a sum of float32 may fall short of 1
+SUCCESS = {"jaxrl/detour-v0": 1.0, "gymnasium/gym_pusht/*return=best*": 1 - 1e-5}
+
+
+def success_return(name: str) -> float | None:
+    """The return from which an episode of a task is a success, if the task has such a measure."""
+    found = [value for pattern, value in SUCCESS.items() if fnmatch.fnmatch(name, pattern)]
+    return next(iter(found), None)
 
 
 def make(name: str, num_envs: int = 1) -> Env | HostEnv:
@@ -40,8 +49,8 @@ def make(name: str, num_envs: int = 1) -> Env | HostEnv:
 
     Args:
       name: `jaxrl/Pendulum-v1`, `gymnax/CartPole-v1`, `brax/ant` (on its default engine) or
-        `brax/ant?backend=spring`, `playground/CheetahRun`, `gymnasium/HalfCheetah-v5`, or
-        `package.module:function`, where the function returns an `Env`.
+        `brax/ant?backend=spring`, `playground/CheetahRun`, `gymnasium/HalfCheetah-v5` (whose
+        options are in `HostEnv`), or `package.module:function`, which returns an `Env`.
       num_envs: of a Gymnasium environment, which is stateful; the others are for one, to `vmap`.
 
     Raises:
@@ -55,12 +64,14 @@ def make(name: str, num_envs: int = 1) -> Env | HostEnv:
         raise UserError(f"env: found {name!r}, expected BACKEND/NAME with BACKEND one of {known}")
     if backend not in BACKENDS:
         raise unknown_name("env backend", backend, BACKENDS)
+    if backend == "gymnasium":
+        return HostEnv(rest, num_envs)
     task, _, query = rest.partition("?")
     options = dict(parse_qsl(query))
     unexpected = options.keys() - OPTIONS.get(backend, set())
     if unexpected or (query and not options):
         raise UserError(f"env {name}: backend {backend} has no option {query!r}")
-    return HostEnv(task, num_envs) if backend == "gymnasium" else BACKENDS[backend](task, **options)
+    return BACKENDS[backend](task, **options)
 
 
 def _users_own(name: str) -> Env:

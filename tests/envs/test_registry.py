@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jaxrl.envs import Env, HostEnv, make
+from jaxrl.envs import Env, HostEnv, make, success_return
 from jaxrl.errors import UserError
 
 
@@ -14,6 +14,14 @@ def test_names_of_every_kind():
     assert isinstance(make("gymnax/CartPole-v1"), Env)
     host = make("gymnasium/CartPole-v1", num_envs=3)
     assert isinstance(host, HostEnv) and host.num_envs == 3
+
+
+def test_tasks_whose_returns_tell_success():
+    scored = "gymnasium/gym_pusht/PushT-v0?obs_type=state&return=best"
+    assert success_return(scored) == pytest.approx(1, abs=1e-4) and success_return(scored) < 1
+    assert success_return("jaxrl/detour-v0") == 1
+    assert success_return("gymnasium/gym_pusht/PushT-v0") is None  # a sum over steps
+    assert success_return("jaxrl/Pendulum-v1") is None
 
 
 @pytest.mark.parametrize(

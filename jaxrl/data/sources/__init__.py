@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Collection
 
+from jaxrl import paths
 from jaxrl.data.dataset import Dataset
 from jaxrl.data.episodes import Source, assemble
 from jaxrl.data.sources.checks import check_repair
@@ -15,6 +16,7 @@ SOURCES = {
     "minari": "minari",  # minari/mujoco/hopper/medium-v0, or minari/DIR
     "d4rl": "d4rl_hdf5",  # d4rl/FILE.hdf5
     "ogbench": "ogbench",  # ogbench/antmaze-large-navigate-v0, or ogbench/FILE.npz
+    "pusht": "pusht",  # pusht/pusht_cchi_v7_replay.zarr, or a zip of it
 }
 
 
@@ -36,6 +38,8 @@ def find(name: str, repair: str | Collection[str] = ()) -> Source:
         raise UserError(f"dataset: found {name!r}, expected SOURCE/NAME with SOURCE one of {known}")
     if source not in SOURCES:
         raise unknown_name("dataset source", source, SOURCES)
+    if paths.remote(rest) and SOURCES[source] != "rlds":
+        raise UserError(f"dataset: {name} is in a bucket, where only local/ and tfds/ are read")
     module = importlib.import_module(f"{__name__}.{SOURCES[source]}")
     return module.open_source(rest, check_repair(repair))
 

@@ -1,0 +1,1 @@
+"""Scripted experts, whose demonstrations datasets are made of."""
