@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl.networks.mlp import Dtype
+from jaxrl.networks.mlp import Dtype, RowDense
 from jaxrl.ops import state_space
 from jaxrl.types import Array, Key, PyTree
 
@@ -40,7 +40,7 @@ class Mamba(nn.Module):
 
     def _dense(self, size: int, name: str) -> nn.Module:
         init = nn.initializers.normal(0.02)
-        return nn.Dense(size, False, self.dtype, param_dtype=float, kernel_init=init, name=name)
+        return RowDense(size, False, self.dtype, param_dtype=float, kernel_init=init, name=name)
 
     def _convolve(self, u: Array) -> Array:
         channels = u.shape[-1]

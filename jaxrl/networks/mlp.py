@@ -48,6 +48,18 @@ def dummy(spec: Spec) -> tuple[PyTree, Array]:
     return jax.tree.map(one, spec.obs), one(spec.action)
 
 
+class RowDense(nn.Dense):
+    """A dense layer over the rows of `[..., F]`, as a single product.
+
+    The gradient of its kernel then contracts one axis. Where it contracts several, XLA on CPUs
+    first copies an operand with its axes moved, which takes longer than the product itself.
+    """
+
+    def __call__(self, inputs: Array) -> Array:
+        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
+        return flat.reshape(*inputs.shape[:-1], self.features)
+
+
 class MLP(nn.Module):
     """Dense layers; the last one is linear unless `activate_final`.
 

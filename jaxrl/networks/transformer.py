@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl.networks.mlp import Dtype, Initializer, drop
+from jaxrl.networks.mlp import Dtype, Initializer, RowDense, drop
 from jaxrl.networks.placement import rows
 from jaxrl.types import Array
 
@@ -92,4 +92,4 @@ def norm(dtype: Dtype = None) -> nn.Module:
 
 
 def _dense(size: int, dtype: Dtype, name: str, init: Initializer = NORMAL) -> nn.Module:
-    return nn.Dense(size, kernel_init=init, dtype=dtype, param_dtype=float, name=name)
+    return RowDense(size, kernel_init=init, dtype=dtype, param_dtype=float, name=name)

@@ -107,3 +107,17 @@ def test_single_actions_and_half_precision(name):
     assert {y.dtype for y in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     out = torso.apply(params, x[:, 0], time, obs[:, 0])
     assert out.shape == (5, 3) and out.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("taps", [4, 5])
+@pytest.mark.parametrize("steps", [1, 3, 4, 5, 8])
+def test_short_sequences_are_convolved_by_one_product(steps, taps):
+    keys = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(keys[0], (2, steps, 3))
+    kernel = jax.random.normal(keys[1], (taps, 3, 6))
+    args = x, kernel, (1,), "SAME"
+    layout = {"dimension_numbers": ("NWC", "WIO", "NWC")}
+    found = denoisers.convolve(*args, **layout)
+    np.testing.assert_allclose(found, jax.lax.conv_general_dilated(*args, **layout), atol=1e-5)
+    products = str(jax.make_jaxpr(lambda x: denoisers.convolve(x, *args[1:], **layout))(x))
+    assert ("conv_general_dilated" in products) == (steps >= taps)

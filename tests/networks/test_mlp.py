@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxrl import networks as nets
 from jaxrl.errors import UserError
-from jaxrl.networks.mlp import drop
+from jaxrl.networks.mlp import RowDense, drop
 from jaxrl.types import Spec
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -129,3 +130,24 @@ def test_scalar_is_one_parameter():
     params = scalar.init(jax.random.key(0))
     assert jax.tree.map(jnp.shape, params) == {"params": {"value": ()}}
     assert scalar.apply(params) == -1.5
+
+
+def contracted(layer):
+    """How many axes each product contracts that the gradient of the kernel consists of."""
+    x = jnp.ones((3, 4, 5))
+    params = layer.init(jax.random.key(0), x)
+    jaxpr = jax.make_jaxpr(jax.grad(lambda p: layer.apply(p, x).sum()))(params)
+    products = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    return [len(e.params["dimension_numbers"][0][0]) for e in products]
+
+
+def test_rows_are_one_product_and_so_is_the_gradient():
+    x = jax.random.normal(jax.random.key(1), (3, 4, 5))
+    dense, by_rows = nn.Dense(2), RowDense(2)
+    params = dense.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, by_rows.init(jax.random.key(0), x)) == jax.tree.map(
+        jnp.shape, params
+    )
+    np.testing.assert_allclose(by_rows.apply(params, x), dense.apply(params, x), rtol=1e-6)
+    np.testing.assert_allclose(by_rows.apply(params, x[0, 0]), dense.apply(params, x[0, 0]))
+    assert max(contracted(by_rows)) == 1 < max(contracted(dense))
