@@ -6,7 +6,6 @@ Plays chunks of steps, some of them while a save goes on behind, and counts the 
 many chunks take undisturbed. The share is of the default interval between two saves.
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -18,9 +17,9 @@ from typing import Any
 import jax
 import tyro
 
-from benchmarks import throughput
+from benchmarks import machine
 from benchmarks.cases import CASES, transitions
-from jaxrl import checkpoint, experiment, provenance
+from jaxrl import checkpoint, experiment
 from jaxrl.envs import HostEnv
 from jaxrl.errors import check_range
 from jaxrl.loops import host, off_policy
@@ -94,11 +93,7 @@ def main(config: Config) -> None:
         check_range(name, getattr(config, name), 1)
     found = measure(config)
     print(f"{found['seconds_lost']} s, {found['share_of_interval']:.2%} of {INTERVAL} s")
-    if config.json:
-        command = throughput.command("benchmarks.checkpointing")
-        about = provenance.start(0) | {"processor": throughput.processor(), "command": command}
-        config.json.parent.mkdir(parents=True, exist_ok=True)
-        config.json.write_text(json.dumps(provenance.plain(about | found), indent=1) + "\n")
+    machine.write(config.json, machine.about("benchmarks.checkpointing") | found)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ PEERS = {
     "ppo_brax": (Peer("brax-ppo", HERE / "brax_ppo.py", ("simulator",), BRAX),),
     "iql": (D3RLPY._replace(name="d3rlpy-iql", argument="iql"),),
     "cql": (D3RLPY._replace(name="d3rlpy-cql", argument="cql"),),
+    "decision_transformer": (D3RLPY._replace(name="d3rlpy-dt", argument="dt"),),
 }
 
 

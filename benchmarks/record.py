@@ -39,6 +39,7 @@ def summary(directory: Path) -> dict:
         "return": [row["return"] for row in rows],  # per report, per seed
         "final_return": final.tolist(),
         "final_return_mean": final.mean(),
+        "normalized_score": rows[-1].get("normalized_score"),  # D4RL's, of every seed
         "seconds": rows[-1]["seconds"],
         "compile_seconds": rows[-1].get("compile_seconds"),
         "updates_per_second": float(np.median([row["updates_per_second"] for row in rows])),
@@ -48,11 +49,8 @@ def summary(directory: Path) -> dict:
 def _portable(start: dict) -> dict:
     """A start without the directories of the machine it was on."""
     script, *flags = start["command"]
-    kept, skip = [], False
-    for flag in flags:
-        if not skip and flag != "--out":
-            kept.append(flag)
-        skip = flag == "--out"
+    paths = [i + j for i, flag in enumerate(flags) if flag in ("--out", "--cache") for j in (0, 1)]
+    kept = [flag for i, flag in enumerate(flags) if i not in paths]
     return start | {"command": ["python", f"experiments/{Path(script).name}", *kept]}
 
 

@@ -18,8 +18,9 @@ HEAD = """# Recorded runs
 
 Written by `python -m benchmarks.results` from `benchmarks/results/*.json`, which hold every report,
 all settings, versions and hardware. Returns are those of the last report, one number per seed, of
-{episodes} with the policy's mode, or with samples where a policy has none. Times include compiling,
-and count for little: most machines were shared.
+{episodes} with the policy's mode, or with samples where a policy has none; beside them stands
+D4RL's normalised score where its references (`jaxrl/data/d4rl.py`) know the task. Times include
+compiling, and count for little: most machines were shared.
 
 | agent | task | steps | return of each seed | minutes | command | commit | file |
 |---|---|---|---|---|---|---|---|
@@ -46,6 +47,8 @@ def row(name: str, run: dict[str, Any]) -> str:
     settings, start = run["settings"], run["starts"][-1]
     task = settings.get("dataset") or settings["env"]
     returns = ", ".join(f"{value:.4g}" for value in run["final_return"])
+    if scores := run.get("normalized_score"):
+        returns += f"; normalised {', '.join(f'{value:.1f}' for value in scores)}"
     unit = "updates" if "dataset" in settings else "steps"
     cells = [
         settings["algorithm"],

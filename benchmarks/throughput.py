@@ -7,11 +7,6 @@ process; the FLOPs of an update are counted on its jaxpr. Contestants play five 
 first is discarded, and medians are compared. With `--peers` also end to end on HalfCheetah-v5.
 """
 
-import json
-import platform
-import resource
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,13 +16,11 @@ from typing import Any
 import jax
 import tyro
 
-from benchmarks import peer, programs, timing
+from benchmarks import machine, peer, programs, timing
 from benchmarks.cases import CASES, SIMULATOR
-from jaxrl import experiment, provenance
+from jaxrl import experiment
 from jaxrl.errors import check_range, unknown_name
 
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of `ru_maxrss`
-PATHS = ("--json", "--peers-dir")  # flags whose values are directories of this machine
 Processes = Sequence[peer.Process]
 
 
@@ -151,32 +144,8 @@ def measure(config: Config) -> dict[str, Any]:
         result["ratios"] = ratios(result["medians"])
     fields = ("flops", "compile_seconds", "bytes")
     facts = {name: {f: getattr(p, f) for f in fields} for name, p in played.items()}
-    return machine() | {"peers": about, "programs": facts, "results": results}
-
-
-def machine() -> dict[str, Any]:
-    """Command, commit, versions and hardware, and the memory that this process needed at most."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
-    device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    about = provenance.start(0) | {"processor": processor()}
-    about["command"] = command("benchmarks.throughput")
-    return about | {"peak_rss_bytes": peak, "peak_device_bytes": device}
-
-
-def command(module: str) -> str:
-    """The command line, without the directories of this machine."""
-    flags = sys.argv[1:]
-    paths = [i + j for i, flag in enumerate(flags) if flag in PATHS for j in (0, 1)]
-    kept = [flag for i, flag in enumerate(flags) if i not in paths]
-    return shlex.join(["python", "-m", module, *kept])
-
-
-def processor() -> str:
-    """The model of the CPU."""
-    table = Path("/proc/cpuinfo")
-    lines = table.read_text().splitlines() if table.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
+    here = machine.about("benchmarks.throughput") | machine.peaks()
+    return here | {"peers": about, "programs": facts, "results": results}
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -204,9 +173,7 @@ def main(config: Config) -> None:
     jax.config.update("jax_default_matmul_precision", "float32")
     found = measure(config)
     print(table(found))
-    if config.json:
-        config.json.parent.mkdir(parents=True, exist_ok=True)
-        config.json.write_text(json.dumps(provenance.plain(found), indent=1) + "\n")
+    machine.write(config.json, found)
 
 
 if __name__ == "__main__":

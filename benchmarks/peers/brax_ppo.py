@@ -8,13 +8,13 @@ import json
 import sys
 import time
 from functools import partial
-from importlib import metadata
 
 import jax
 import jax.numpy as jnp
 
 ANSWERS, sys.stdout = sys.stdout, sys.stderr  # brax prints while it is imported
 
+import serving  # noqa: E402
 from brax import envs  # noqa: E402
 from brax.training.agents.ppo import networks, train  # noqa: E402
 
@@ -48,9 +48,7 @@ class Turns:
 def main() -> None:
     """Train until there is nothing more to read."""
     jax.device_put_replicated = replicate
-    versions = {package: metadata.version(package) for package in PACKAGES}
-    about = {"versions": versions, "platform": jax.default_backend()}
-    print(json.dumps(about), file=ANSWERS, flush=True)
+    serving.introduce(PACKAGES, jax.default_backend(), ANSWERS)
     train.train(
         envs.get_environment("hopper", backend="spring"),
         num_timesteps=100_000 * EPOCH,

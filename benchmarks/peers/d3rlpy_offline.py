@@ -1,24 +1,24 @@
-"""IQL and CQL of d3rlpy, driven by `benchmarks.peer`: a line in, and out comes a window's rate.
+"""IQL, CQL and the Decision Transformer of d3rlpy, driven by `benchmarks.peer`.
 
 It runs in an environment of its own, so it imports nothing of ours. Networks and batches are those
 of `benchmarks.cases`; a batch is drawn from the dataset for every update, as `fit` does.
 """
 
-import json
 import sys
-import time
-from collections.abc import Callable
-from importlib import metadata
+from functools import partial
 
 import numpy as np
 
 ANSWERS, sys.stdout = sys.stdout, sys.stderr  # the library prints
 
-from d3rlpy.algos import CQLConfig, IQLConfig  # noqa: E402
+import serving  # noqa: E402
+from d3rlpy.algos import CQLConfig, DecisionTransformerConfig, IQLConfig  # noqa: E402
 from d3rlpy.dataset import MDPDataset  # noqa: E402
 from d3rlpy.models import VectorEncoderFactory  # noqa: E402
+from d3rlpy.optimizers import AdamWFactory, WarmupSchedulerFactory  # noqa: E402
 
-OBSERVATIONS, ACTIONS, BATCH, HELD, EPISODE = 17, 6, 256, 131_072, 1024
+OBSERVATIONS, ACTIONS, HELD, EPISODE = 17, 6, 131_072, 1024
+BATCH, WINDOWS = 256, 64  # transitions, and windows of a transformer
 PACKAGES = ("d3rlpy", "torch", "gymnasium", "numpy")
 
 
@@ -51,31 +51,42 @@ def cql() -> CQLConfig:
     )
 
 
-def updates(config: IQLConfig | CQLConfig, data: MDPDataset) -> Callable[[], None]:
+def transformer() -> DecisionTransformerConfig:
+    """The paper's network, with its rates; without attention's dropout, as ours."""
+    optimizer = AdamWFactory(
+        weight_decay=1e-4,
+        clip_grad_norm=0.25,
+        lr_scheduler_factory=WarmupSchedulerFactory(10_000),
+    )
+    return DecisionTransformerConfig(
+        batch_size=WINDOWS,
+        context_size=20,
+        max_timestep=EPISODE,
+        encoder_factory=VectorEncoderFactory([128]),
+        optim_factory=optimizer,
+        num_layers=3,
+        num_heads=1,
+        attn_dropout=0.0,
+    )
+
+
+def updates() -> serving.Play:
     """A function that samples and updates once."""
+    data, config = dataset(), {"iql": iql, "cql": cql, "dt": transformer}[sys.argv[2]]()
     algorithm = config.create(device="cpu")
-    algorithm.build_with_dataset(data)
-    return lambda: algorithm.update(data.sample_transition_batch(BATCH))
-
-
-def rate(play: Callable[[], None], seconds: float) -> float:
-    """Calls of `play` per second."""
-    begin, calls, passed = time.perf_counter(), 0, 0.0
-    while not calls or passed < seconds:
-        play()
-        calls, passed = calls + 1, time.perf_counter() - begin
-    return calls / passed
+    if isinstance(config, DecisionTransformerConfig):
+        algorithm.create_impl((OBSERVATIONS,), ACTIONS)
+        draw = partial(data.sample_trajectory_batch, WINDOWS, config.context_size)
+    else:
+        algorithm.build_with_dataset(data)
+        draw = partial(data.sample_transition_batch, BATCH)
+    return lambda: algorithm.update(draw()), 1
 
 
 def main() -> None:
     """Answer until there is nothing more to read."""
-    seconds, config = float(sys.argv[1]), {"iql": iql, "cql": cql}[sys.argv[2]]()
-    versions = {package: metadata.version(package) for package in PACKAGES}
-    about = {"versions": versions, "platform": "cpu"}
-    print(json.dumps(about), file=ANSWERS, flush=True)
-    play = updates(config, dataset())
-    for _ in sys.stdin:
-        print(json.dumps(rate(play, seconds)), file=ANSWERS, flush=True)
+    serving.introduce(PACKAGES, "cpu", ANSWERS)
+    serving.serve({"updates": updates}, ANSWERS)
 
 
 if __name__ == "__main__":

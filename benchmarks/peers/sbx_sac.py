@@ -3,15 +3,13 @@
 It runs in the peers' own environment, so it imports nothing of ours.
 """
 
-import json
 import sys
-import time
 from collections.abc import Callable
-from importlib import metadata
 
 import gymnasium
 import jax
 import numpy as np
+import serving
 from gymnasium.spaces import Box
 from sbx import SAC
 
@@ -54,25 +52,10 @@ def environment(warmup: int = 1_000, chunk: int = 250) -> tuple[Callable[[], Non
     return lambda: model.learn(chunk, reset_num_timesteps=False), chunk
 
 
-def window(play: Callable[[], None], amount: int, seconds: float) -> float:
-    """The rate of `amount` per call of `play`, over at least `seconds`."""
-    begin, calls, passed = time.perf_counter(), 0, 0.0
-    while not calls or passed < seconds:
-        play()
-        calls, passed = calls + 1, time.perf_counter() - begin
-    return calls * amount / passed
-
-
 def main() -> None:
     """Answer until there is nothing more to read."""
-    seconds, ready = float(sys.argv[1]), {}
-    versions = {package: metadata.version(package) for package in PACKAGES}
-    print(json.dumps({"versions": versions, "platform": jax.default_backend()}), flush=True)
-    for line in sys.stdin:
-        measure = line.strip()
-        if measure not in ready:
-            ready[measure] = {"updates": updates, "environment": environment}[measure]()
-        print(json.dumps(window(*ready[measure], seconds)), flush=True)
+    serving.introduce(PACKAGES, jax.default_backend(), sys.stdout)
+    serving.serve({"updates": updates, "environment": environment}, sys.stdout)
 
 
 if __name__ == "__main__":
