@@ -63,7 +63,8 @@ def connect(config: ProcessConfig) -> None:
     Says who is awaited first, since JAX aborts without an exception when others stay away.
 
     Raises:
-      UserError: a setting is out of range, or nobody answers at the coordinator's address.
+      UserError: a setting is out of range, nobody answers at the coordinator's address, or there
+        is no cluster that JAX knows.
     """
     if config.count == 1:
         return
@@ -75,7 +76,7 @@ def connect(config: ProcessConfig) -> None:
     }
     if config.count == DETECTED:
         _say(f"waiting at most {config.timeout} s for all processes of the cluster")
-        jax.distributed.initialize(**seconds)
+        _detect(seconds)
         return
     _check(config)
     others = "the others" if config.index == 0 else "process 0"
@@ -86,6 +87,13 @@ def connect(config: ProcessConfig) -> None:
     if config.index:
         _reach(config.coordinator, config.timeout)
     jax.distributed.initialize(config.coordinator, config.count, config.index, **seconds)
+
+
+def _detect(seconds: dict[str, Any]) -> None:
+    try:
+        jax.distributed.initialize(**seconds)
+    except ValueError as error:  # nothing in the environment says what to wait for
+        raise UserError(f"processes.count: found -1, but JAX sees no cluster ({error})") from None
 
 
 def _check(config: ProcessConfig) -> None:

@@ -6,6 +6,7 @@ import pytest
 from jaxrl import processes
 from jaxrl.errors import UserError
 from jaxrl.processes import ProcessConfig
+from tests import scripts
 
 
 def test_flags_are_found_before_others_are_read():
@@ -41,6 +42,13 @@ def test_a_coordinator_that_does_not_answer_is_named(capsys):
     with pytest.raises(UserError, match="nobody answered at localhost:1 within 1 s"):
         processes.connect(config)
     assert "process 1 of 2 waits at most 1 s for process 0" in capsys.readouterr().err
+
+
+def test_no_cluster_is_said():
+    """In a process of its own, since a backend must not be there before."""
+    flags = ("--processes.count", -1, "--processes.timeout", 5, "--out", "unused")
+    _, err = scripts.run("sac", *flags, status=2)
+    assert "processes.count: found -1, but JAX sees no cluster" in err.splitlines()[-1]
 
 
 def test_one_process_needs_nobody():

@@ -196,7 +196,7 @@ def test_meshes_equal_one_device_in_double_precision(case, x64):
     agent = Agent(*map(jax.jit, case.make()))
     state, batch = agent.init(jax.random.key(1)), case.batch(case.spec, jax.random.key(0))
     one = updates(agent, state, batch, 1)
-    for shape in MESHES:
+    for shape in MESHES[:3]:
         many = on_mesh(agent, shape, state, batch, 1)
         chex.assert_trees_all_close(many, one, atol=1e-6, rtol=1e-6)
 
