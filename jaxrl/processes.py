@@ -68,6 +68,8 @@ def connect(config: ProcessConfig) -> None:
     """
     if config.count == 1:
         return
+    if config.count != DETECTED:
+        _check(config)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     seconds: dict[str, Any] = {
         "initialization_timeout": config.timeout,
@@ -78,7 +80,6 @@ def connect(config: ProcessConfig) -> None:
         _say(f"waiting at most {config.timeout} s for all processes of the cluster")
         _detect(seconds)
         return
-    _check(config)
     others = "the others" if config.index == 0 else "process 0"
     _say(
         f"process {config.index} of {config.count} waits at most {config.timeout} s for {others} "
