@@ -6,6 +6,7 @@ several on one machine; Cloud TPU and the cluster managers that JAX knows need `
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -38,7 +39,7 @@ class ProcessConfig:
 
 def given(name: str, argv: Sequence[str]) -> str | None:
     """The value of `--name` on a command line that has not been read yet."""
-    flags = dict(zip(argv, [*argv[1:], ""], strict=True))
+    flags = dict(itertools.pairwise([*argv, ""]))
     flags |= dict(arg.split("=", 1) for arg in argv if arg.startswith("--") and "=" in arg)
     return flags.get(f"--{name}")
 

@@ -13,6 +13,15 @@ def test_flags_are_found_before_others_are_read():
     argv = ["--steps", "3", "--processes.count", "4", "--processes.index=2"]
     assert processes.flags(argv) == ProcessConfig(count=4, index=2)
     assert processes.flags(["--steps", "3"]) == ProcessConfig()
+    assert processes.flags([]) == ProcessConfig()
+
+
+@pytest.mark.parametrize(
+    "argv, expected",
+    [([], None), (["--a"], ""), (["--a", "1"], "1"), (["--b", "--a=2"], "2"), (["1", "--b"], None)],
+)
+def test_a_flag_is_given_or_not(argv, expected):
+    assert processes.given("a", argv) == expected
 
 
 def test_a_flag_that_is_no_number_is_refused():
