@@ -21,7 +21,7 @@ from jaxrl import experiment, finetuning, processes
 
 def main() -> None:
     """Go on online from an offline run, or start SAC online with demonstrations."""
-    default = finetuning.defaults(processes.given("run", sys.argv[1:]))
+    default = experiment.placed(finetuning.defaults(processes.given("run", sys.argv[1:])))
     config = tyro.cli(finetuning.Config, default=default, description=main.__doc__)
     finetuning.train(experiment.prepare(config))
 

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 
-from jaxrl import paths, policies, population, processes, provenance, scaling
+from jaxrl import parallel, paths, policies, population, processes, provenance, scaling
 from jaxrl.errors import UserError
 from jaxrl.loops.loop import Run
 from jaxrl.types import Agent, Policy, PyTree, Spec, State, Transition
@@ -211,6 +212,13 @@ def policy_of(config: dict, agent: Agent, targets: Sequence[float] = ()) -> Poli
         return policies.own(agent, _module(config), spec, config_of(config), see)
     context = config["agent"]["context"]
     return policies.windowed(agent, spec, context, jnp.asarray(targets or [config["target"]]))
+
+
+def how_seeds(directory: str | Path, how: parallel.How, mesh: Mesh) -> parallel.How:
+    """How a run's seeds are run; a resumed run keeps its way, whatever the devices are now."""
+    if (paths.of(directory) / "config.json").exists():
+        return settings(directory)["seeds"]
+    return parallel.how_seeds(how, mesh)
 
 
 def members(config: dict) -> list[dict]:

@@ -238,11 +238,15 @@ def launch(
     """Run `main` on the flags, read by `parse` over the preset of the task they name."""
 
     def run() -> None:
-        default = population.sweepable(preset(presets, sys.argv[1:], discrete, by))
-        default = dataclasses.replace(default, mesh=parallel.mesh_of_environment())
+        default = placed(population.sweepable(preset(presets, sys.argv[1:], discrete, by)))
         main(prepare(parse(type(default), default=default, description=main.__doc__)))
 
     guard(run)
+
+
+def placed(config: Any) -> Any:
+    """The settings with the mesh that the environment asks for, unless a flag will."""
+    return dataclasses.replace(config, mesh=parallel.mesh_of_environment())
 
 
 def guard(main: Callable[[], None]) -> None:

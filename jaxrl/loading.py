@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from jaxrl import checkpoint, loops, parallel, paths
+from jaxrl import checkpoint, loops, parallel
 from jaxrl.data import pools, sampling, transforms
 from jaxrl.data.dataset import Dataset, with_probabilities
 from jaxrl.data.episodes import Source, assemble, from_episodes
@@ -118,7 +117,7 @@ def streamed(config: Any, source: Source, blocks: int) -> Opened:
     def loop(agent: Agent, data: Any, draw: offline.Draw) -> Loop:
         if data is not one:
             raise UserError("stream: this agent draws windows, which take the whole dataset")
-        how = seeds_of(config, mesh)
+        how = checkpoint.how_seeds(config.out, config.seeds, mesh)
         return streaming.make(agent, parts, config.loop, draw, config.num_seeds, how, mesh)
 
     return Opened(one, scaling, loop)
@@ -134,11 +133,3 @@ def surveyed(config: Any, source: Source) -> tuple[Source, Scaling]:
     statistics = pools.obs_statistics(source) if config.normalize_obs else None
     reward = transforms.affine_of(config.reward, partial(pools.returns, source))
     return source, Scaling(statistics, reward)
-
-
-def seeds_of(config: Any, mesh: Mesh) -> parallel.How:
-    """How seeds are run; a resumed run keeps its way."""
-    directory = paths.of(config.out)
-    if (directory / "config.json").exists():
-        return checkpoint.settings(directory)["seeds"]
-    return parallel.how_seeds(config.seeds, mesh)

@@ -65,10 +65,9 @@ class Session:
         self.terminated = processes.Termination()
 
     def _how(self) -> str:
-        """How seeds are run; a resumed run keeps its way, whatever the devices are now."""
-        if (self.directory / "config.json").exists():
-            return checkpoint.settings(self.directory)["seeds"]
-        return "vmap" if self.values else parallel.how_seeds(self.config.seeds, self.mesh)
+        """How seeds are run; a sweep is one program."""
+        how: parallel.How = "vmap" if self.values else self.config.seeds
+        return checkpoint.how_seeds(self.directory, how, self.mesh)
 
     def _everywhere(self, make: Callable) -> Any:
         return parallel.everywhere(make, self.mesh)
