@@ -141,12 +141,12 @@ class Session:
 
     def _refuse_non_finite(self, run: Run) -> None:
         noted = [r.env.failed_at for r in runs_of(run) if hasattr(r.env, "failed_at")]
-        failed = [np.max(at) for at in parallel.whole(noted)]
-        if max(failed, default=-1) < 0:
+        failed = [i for at in parallel.whole(noted) for i in np.ravel(at) if i >= 0]
+        if not failed:
             return
         with checkpoint.Checkpoints(self.directory / "failed") as saved:
             saved.save(self.step, run)
-        first = min(at for at in failed if at >= 0) * self.config.loop.iteration_steps
+        first = min(failed) * self.config.loop.iteration_steps
         raise UserError(
             f"env {self.config.env}: a non-finite observation or reward at step {first}; "
             f"the state at step {self.step} is saved in {self.directory / 'failed'}"

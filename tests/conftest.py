@@ -13,6 +13,14 @@ import jax
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def compile_quickly(request, monkeypatch):
+    """Most tests take longer to compile well than to run, here and in the processes they start."""
+    quickly = "learning" not in request.path.parts
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(quickly)))
+    jax.config.update("jax_disable_most_optimizations", quickly)
+
+
 @pytest.fixture
 def strict():
     """Forbid reuse of keys and implicit rank promotion, the classic `[B, 1] - [B]`."""

@@ -24,7 +24,7 @@ class Acting(NamedTuple):
 
     state: PyTree  # [D, n, ...]
     obs: PyTree  # [D, n, *obs_shape], what to act on next
-    failed_at: Array  # [] int32, iteration of the first non-finite number, -1 if none
+    failed_at: Array  # [D] int32, iteration of a block's first non-finite number, -1 if none
 
 
 def default_blocks(size: int) -> int:
@@ -54,7 +54,7 @@ def block_keys(key: Key, blocks: int, n: int) -> Key:
 def begin(env: Env, key: Key, blocks: int, n: int) -> Acting:
     """All environments at the start of an episode."""
     state, obs = jax.vmap(jax.vmap(env.reset))(block_keys(key, blocks, n))
-    return Acting(state, obs, jnp.int32(-1))
+    return Acting(state, obs, jnp.full(blocks, -1, jnp.int32))
 
 
 def random_action(spec: Spec, n: int, key: Key) -> Array:
@@ -69,7 +69,8 @@ def step(env: Env, acting: Acting, action: Array, key: Key, count: Array) -> tup
 
     Returns:
       The environments after it, and the transitions `[D, n, ...]`, in which non-finite numbers
-      are zero and `failed_at` remembers the first iteration `count` that had one.
+      are zero and `failed_at` remembers the first iteration `count` that had one: block by block,
+      since one answer for all would have the chips of a mesh wait for one another at every step.
     """
     blocks, n = jax.tree.leaves(acting.obs)[0].shape[:2]
     keys = block_keys(key, blocks, n)
@@ -78,9 +79,9 @@ def step(env: Env, acting: Acting, action: Array, key: Key, count: Array) -> tup
     transition = Transition(
         acting.obs, action, time.reward, time.discount, time.next_obs, time.last
     )
-    transition, finite = replace_non_finite(transition)
+    transition, finite = jax.vmap(replace_non_finite)(transition)
     failed = jnp.where(finite | (acting.failed_at >= 0), acting.failed_at, count)
-    obs, _ = replace_non_finite(time.obs)
+    obs, _ = jax.vmap(replace_non_finite)(time.obs)
     return Acting(time.state, obs, failed), transition
 
 

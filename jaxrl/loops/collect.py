@@ -53,7 +53,7 @@ def _on_device(env, policy, state, n: int, steps: int, key: Key) -> list[Transit
         size = min(STRETCH, steps - start)
         carry, rows = advance(state, carry, jax.random.clone(key), jnp.int32(start), size)
         parts.append(jax.device_get(rows))
-    if (failed := int(carry[0].failed_at)) >= 0:
+    if (failed := int(carry[0].failed_at.max())) >= 0:  # of one block
         raise UserError(f"env: a non-finite observation or reward at step {failed}")
     return parts
 

@@ -43,7 +43,7 @@ class Playing(NamedTuple):
 
     @property
     def failed_at(self) -> Array:
-        """Iteration of the first non-finite number, -1 if none. []"""
+        """Iteration of each block's first non-finite number, -1 if none. [D]"""
         return self.acting.failed_at
 
 

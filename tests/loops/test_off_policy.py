@@ -100,10 +100,10 @@ def test_updates_see_every_step_up_to_the_present_one():
 
 def test_the_first_number_that_is_not_finite_is_remembered_and_replaced():
     run, _ = played(counted(counter_env(time_limit=9, broken_at=(5, 7))), 20)
-    assert int(run.env.failed_at) == 4
+    assert run.env.failed_at.tolist() == [4] * len(run.env.failed_at)
     chex.assert_tree_all_finite((run.state, run.replay, run.env.obs))
     assert float(run.replay.reward[0, 4, 0]) == 0
-    assert int(played(counted(), 20)[0].env.failed_at) == -1
+    assert (played(counted(), 20)[0].env.failed_at == -1).all()
 
 
 @pytest.mark.parametrize(
