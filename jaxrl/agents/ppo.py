@@ -102,7 +102,7 @@ class Samples(NamedTuple):
     action: Array  # [..., A] or [...]
     log_prob: Array  # [...], of the policy that acted
     value: Array  # [...], of the critic at that time
-    advantage: Array  # [...]
+    advantage: Array  # [...], standardised in minibatches
     target: Array  # [...], lambda return
     weight: Array | None  # [...]
 
@@ -166,13 +166,10 @@ def joint_loss(
     policy = networks.actor.apply(params.actor, batch.obs)
     log_ratio = raw(policy).log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
-    advantage = batch.advantage
-    if config.normalize_advantages:
-        advantage = losses.standardize(advantage, batch.weight)
     value = networks.critic.apply(params.critic, batch.obs)
     squashed = isinstance(policy, TanhGaussian)  # its entropy is estimated from one sample
     metrics = {
-        "policy_loss": -mean(surrogate(ratio, advantage, config.clip)),
+        "policy_loss": -mean(surrogate(ratio, batch.advantage, config.clip)),
         "value_loss": mean(value_errors(value, batch.value, batch.target, config.value_clip)),
         "value_error": mean(jnp.abs(value - batch.target)),
         "entropy": mean(policy.entropy(key) if squashed else policy.entropy()),
@@ -181,6 +178,15 @@ def joint_loss(
     }
     critic_term = config.value_cost * metrics["value_loss"]
     return metrics["policy_loss"] + critic_term - config.entropy_cost * metrics["entropy"], metrics
+
+
+def standardized(batches: Samples) -> Samples:
+    """Minibatches `[M, B]` whose advantages have mean zero and deviation one in each of them.
+
+    All at once, before the first is learned from: a mesh then reduces twice, not twice for each.
+    """
+    advantage = jax.vmap(losses.standardize)(batches.advantage, batches.weight)
+    return batches._replace(advantage=advantage)
 
 
 def epoch(
@@ -200,6 +206,8 @@ def epoch(
         return descend(optimizer, joint_loss, learner, networks, config, item[1], key_item)
 
     batches = minibatches.shuffle(samples, config.minibatches, jax.random.fold_in(key, SHUFFLE))
+    if config.normalize_advantages:
+        batches = standardized(batches)
     after, metrics = jax.lax.scan(one, before, (jnp.arange(config.minibatches), batches))
     if config.target_kl is None:
         return (after, going), (metrics, going)

@@ -45,8 +45,16 @@ def prepare(config, spec=CONTINUOUS):
 @cache
 def gradient_of(config, spec):
     networks, _ = prepare(config, spec)
-    loss = partial(ppo.joint_loss, networks=networks, config=config)
-    return jax.jit(jax.grad(lambda params, x, key: loss(params, batch=x, key=key)[0]))
+
+    def loss(params, samples, key):
+        """Of `samples` as the only minibatch."""
+        batches = jax.tree.map(lambda x: x[None], samples)
+        if config.normalize_advantages:
+            batches = ppo.standardized(batches)
+        batch = jax.tree.map(lambda x: x[0], batches)
+        return ppo.joint_loss(params, networks, config, batch, key)[0]
+
+    return jax.jit(jax.grad(loss))
 
 
 def gradient(config, params, samples, spec=CONTINUOUS):
