@@ -14,10 +14,11 @@ from typing import Any
 
 import tyro
 
+from benchmarks import chips
 from benchmarks.chips import CHIPS, Bounds
 from benchmarks.results import RECORDED, ROOT
 from benchmarks.tpu_cells import WORKLOADS
-from benchmarks.tpu_table import LIMIT, Row, filled, scaled, times
+from benchmarks.tpu_table import EFFICIENT, LIMIT, Row, enough, filled, scaled, times
 
 PAGE = ROOT / "docs" / "tpu.md"
 HEAD = """# Slices of TPUs
@@ -48,7 +49,10 @@ which needs the extra `tpu-compile` and no TPU.
 Efficiency is the share of products in the time that products and links need: *serial* where nothing
 overlaps, *overlapped* where everything does; in parentheses with {hop} for every hop of every
 collective, an assumption. A link's rate is the published interconnect bandwidth of a chip by its
-links and both directions. {transfers}
+links and both directions. The last column is the work per chip, in the unit of the second, from
+which even the serial efficiency is {efficient} without hops, since products grow with a batch and
+what is sent of gradients and parameters does not, with the peak memory that it would take.
+{transfers}
 
 | chip | bfloat16 FLOP/s | HBM | bandwidth | link, one way | source |
 |---|---|---|---|---|---|
@@ -56,7 +60,7 @@ links and both directions. {transfers}
 COLUMNS = (
     *("workload", "filled by", "slice and mesh", "precision, passes", "arguments, peak per chip"),
     *("useful FLOP per step", "replication", "collectives per step", "waits for"),
-    *("samples/s at most", "efficiency serial, overlapped"),
+    *("samples/s at most", "efficiency serial, overlapped", f"serial {EFFICIENT} from"),
 )
 TITLES = {
     "all": "Updates of every agent",
@@ -118,13 +122,13 @@ def rates() -> str:
 def cell(row: Row) -> str:
     """A cell of the big tables."""
     if "failed" in row:
-        return line((row["workload"], "", row["topology"], "", row["failed"], *[""] * 6))
+        return line((row["workload"], "", row["topology"], "", row["failed"], *[""] * 7))
     place = f"{row['topology']}, {times(row['mesh'])}"
     start = row["workload"], filled(row), place, _precision(row)
     if not row["compiles"]:
         needed, available = (scaled(row[f"{x}_bytes"], "B") for x in ("needed", "available"))
         useful = scaled(row["useful_flops"], "FLOP")
-        return line((*start, f"needs {needed} of {available}: does not fit", useful, *[""] * 5))
+        return line((*start, f"needs {needed} of {available}: does not fit", useful, *[""] * 6))
     return line((*start, *_compiled(row)))
 
 
@@ -147,7 +151,15 @@ def _compiled(row: Row) -> tuple[str, ...]:
         f"{row['samples_per_second']:.3g}",
         f"{share['serial']:.2f}, {share['overlapped']:.2f} "
         f"({share['serial_latency']:.2f}, {share['overlapped_latency']:.2f})",
+        _enough(row),
     )
+
+
+def _enough(row: Row) -> str:
+    if (found := enough(row)) is None:
+        return ""
+    (size, peak), chip = found, chips.of_topology(row["topology"])
+    return f"{size:,}, {scaled(peak, 'B')}" + (" (does not fit)" if peak > chip.memory else "")
 
 
 def _exchange(collective: Row) -> str:
@@ -188,7 +200,7 @@ def page(directory: Path = RECORDED) -> str:
     """The whole page."""
     files = recorded(directory)
     rows = cells(files.values())
-    head = HEAD.format(limit=LIMIT, hop="1 us", transfers=_transfers(rows)) + rates()
+    head = HEAD.format(limit=LIMIT, efficient=EFFICIENT, hop="1 us", transfers=_transfers(rows)) + rates()
     for group, title in TITLES.items():
         held = [row for row in rows if WORKLOADS[row["workload"]].group == group]
         head += f"\n## {title}\n\n{line(COLUMNS)}{line(['---'] * len(COLUMNS))}"

@@ -9,6 +9,7 @@ from benchmarks.tpu_cells import WORKLOADS
 
 Row = Mapping[str, Any]
 LIMIT = 1.05  # replication above which chips do each other's work
+EFFICIENT = 0.9  # serial efficiency that a larger batch is asked for
 
 
 def judged(found: Row) -> dict[str, Any]:
@@ -95,6 +96,22 @@ def scaling(row: Row) -> str:
         f"efficiency {shares['serial']} serial, {shares['overlapped']} overlapped "
         f"({shares['serial_latency']}, {shares['overlapped_latency']} with hops); {filled(row)}"
     )
+
+
+def enough(row: Row) -> tuple[int, float] | None:
+    """Work per chip from which the serial efficiency is `EFFICIENT`, and the peak bytes it takes.
+
+    Products grow with a batch, and what chips send of gradients and parameters does not: computing
+    has to take EFFICIENT / (1 - EFFICIENT) times as long as the links, hops left out. Memory is
+    taken to grow by all that the peak holds beside the arguments. None where more work per chip is
+    no larger batch, or where activations are sent, which grow with it.
+    """
+    if WORKLOADS[row["workload"]].fills != "batch" or row["mesh"][2] > 1:
+        return None
+    needed = row["seconds"]["interconnect"] * EFFICIENT / (1 - EFFICIENT)
+    times = max(1.0, needed / row["seconds"]["compute"])
+    temporary = row["peak_bytes"] - row["argument_bytes"]
+    return math.ceil(row["per_chip"] * times - 1e-6), row["argument_bytes"] + times * temporary
 
 
 def filled(row: Row) -> str:

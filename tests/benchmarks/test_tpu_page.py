@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import tpu_page
 from benchmarks.results import RECORDED
-from benchmarks.tpu_table import judged
+from benchmarks.tpu_table import enough, judged
 
 FILES = tpu_page.recorded(RECORDED)
 ROWS = tpu_page.cells(FILES.values())
@@ -45,3 +45,14 @@ def test_weak_scaling_is_the_ratio_of_times():
     row["seconds"] = seconds | {"interconnect": 2.0, "latency": 1.0}
     expected = "| sac | v5e:1x1, 1x1x1 | v5e:2x4, 8x1x1 | 0.50 (0.40) | 1.00 (0.67) |\n"
     assert tpu_page.weak([base, row]) == expected
+
+
+def test_the_batch_that_is_enough_makes_links_a_ninth_of_computing():
+    row = {"workload": "sac", "mesh": [8, 1, 1], "per_chip": 256}
+    row |= {"argument_bytes": 100, "peak_bytes": 150}
+    row["seconds"] = {"compute": 3.0, "interconnect": 1.0}
+    assert enough(row) == (768, pytest.approx(250))
+    row["seconds"] = {"compute": 10.0, "interconnect": 1.0}
+    assert enough(row) == (256, 150)
+    assert enough(row | {"mesh": [4, 1, 2]}) is None
+    assert enough(row | {"workload": "sac_seeds"}) is None
