@@ -200,7 +200,8 @@ def page(directory: Path = RECORDED) -> str:
     """The whole page."""
     files = recorded(directory)
     rows = cells(files.values())
-    head = HEAD.format(limit=LIMIT, efficient=EFFICIENT, hop="1 us", transfers=_transfers(rows)) + rates()
+    facts = {"limit": LIMIT, "efficient": EFFICIENT, "hop": "1 us"}
+    head = HEAD.format(**facts, transfers=_transfers(rows)) + rates()
     for group, title in TITLES.items():
         held = [row for row in rows if WORKLOADS[row["workload"]].group == group]
         head += f"\n## {title}\n\n{line(COLUMNS)}{line(['---'] * len(COLUMNS))}"

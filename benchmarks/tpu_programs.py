@@ -15,7 +15,6 @@ from jax.sharding import PartitionSpec as P
 
 from jaxrl import loops, parallel
 from jaxrl.loops import Loop
-from jaxrl.networks.placement import activations
 from jaxrl.parallel import DEFAULT_RULES, SEED_AXIS, Rules
 from jaxrl.types import Agent, Key, PyTree, Segment, Spec, Transition
 
@@ -82,31 +81,15 @@ def update_of_seeds(agent: Agent, batch: PyTree, mesh: Mesh, fsdp: int = 1) -> P
     state, key = jax.eval_shape(many.init, keys(n)), keys(n)
     batch = jax.tree.map(lambda x: array(x, n), batch)
     if fsdp == 1:
-        jitted, rules = parallel.shard(many, mesh, SEED_AXIS, donate=True).update, SEED_AXIS
-        of_batch: Rules = SEED_AXIS
+        jitted = parallel.shard(many, mesh, SEED_AXIS, donate=True).update
+        args = tuple(placed(tree, mesh, SEED_AXIS) for tree in (state, batch, key))
     else:
-        jitted, rules = _each_over_fsdp(agent, mesh)
-        of_batch = ((r".*", P("data", "fsdp")),)
-    args = placed(state, mesh, rules), placed(batch, mesh, of_batch)
-    args = *args, placed(key, mesh, ((r".*", P(("data", "fsdp") if fsdp == 1 else "data")),))
+        each = parallel.shard(agent, mesh, axes=("fsdp",))
+        jitted = jax.jit(parallel.seeds(each, n, axis="data").update, donate_argnums=0)
+        rules = tuple((text, partial(_behind_seeds, rule)) for text, rule in parallel.PARAMETERS)
+        of_batch, of_keys = (((r".*", P(*axes)),) for axes in (("data", "fsdp"), ("data",)))
+        args = placed(state, mesh, rules), placed(batch, mesh, of_batch), placed(key, mesh, of_keys)
     return Program(jitted, args, many.update, (state, batch, key), batch.reward.size)
-
-
-def _each_over_fsdp(agent: Agent, mesh: Mesh) -> tuple[Callable, Rules]:
-    """Seeds along `data`, the parameters and the batch of each along `fsdp`.
-
-    What `rows` pins inside has the seeds' axis pinned to `data` as well.
-    """
-    rules = tuple((pattern, partial(_behind_seeds, rule)) for pattern, rule in parallel.PARAMETERS)
-
-    def update(state: PyTree, batch: PyTree, key: Key) -> tuple[PyTree, PyTree]:
-        axes = parallel.seed_axes(state)
-        many = jax.vmap(agent.update, (axes, 0, 0), (axes, 0), spmd_axis_name="data")
-        with activations(NamedSharding(mesh, P("fsdp"))):
-            state, metrics = many(parallel.constrain(state, mesh, rules), batch, key)
-        return parallel.constrain(state, mesh, rules), metrics
-
-    return jax.jit(update, donate_argnums=0), rules
 
 
 def _behind_seeds(rule: Callable, shape: tuple[int, ...], mesh: Mesh) -> P:

@@ -1,5 +1,6 @@
 """Meshes and seeds as functions from agents (or loops) to agents (or loops)."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -178,7 +179,7 @@ def whole(tree: PyTree) -> PyTree:
     return jax.tree.map(np.asarray, jax.jit(lambda x: x, out_shardings=replicated)(tree))
 
 
-def batch_rules(batch: PyTree, mesh: Mesh, rules: Rules) -> Rules:
+def batch_rules(batch: PyTree, mesh: Mesh, rules: Rules, axes: tuple[str, ...] = BATCH) -> Rules:
     """Where a batch is split: on its `[B]` axis, or on the seeds where those fill the mesh.
 
     Raises:
@@ -186,23 +187,32 @@ def batch_rules(batch: PyTree, mesh: Mesh, rules: Rules) -> Rules:
     """
     reward = batch.reward
     axis = 0 if rules is SEED_AXIS else reward.ndim - (2 if isinstance(batch, Segment) else 1)
-    n, size = mesh.shape["data"] * mesh.shape["fsdp"], reward.shape[axis]
+    n, size = math.prod(mesh.shape[name] for name in axes), reward.shape[axis]
     if size % n:
         near = sorted({max(n, size - size % n), size - size % n + n})
         raise UserError(f"a batch of {size} cannot be split over {n} devices; try {near}")
-    return ((r".*", P(*[None] * axis, BATCH)),)
+    return ((r".*", P(*[None] * axis, axes)),)
 
 
-def batch_sharding(mesh: Mesh, rules: Rules) -> NamedSharding | None:
+def batch_sharding(mesh: Mesh, rules: Rules, axes: tuple[str, ...] = BATCH) -> NamedSharding | None:
     """Where activations `[B, ...]` of a batch are split; None where seeds use the mesh."""
-    return None if rules is SEED_AXIS else NamedSharding(mesh, P(BATCH))
+    return None if rules is SEED_AXIS else NamedSharding(mesh, P(axes))
 
 
-def shard(agent: Agent, mesh: Mesh, rules: Rules = DEFAULT_RULES, donate: bool = False) -> Agent:
+def shard(
+    agent: Agent,
+    mesh: Mesh,
+    rules: Rules = DEFAULT_RULES,
+    donate: bool = False,
+    axes: tuple[str, ...] = BATCH,
+) -> Agent:
     """The same agent with its state laid out over `mesh` and its batches split along `[B]`.
 
     Placement is pinned inside the traced functions, so they compose with `jit`, `scan` and
     `seeds`. A donated state is deleted by the update that consumes it.
+
+    Args:
+      axes: of the mesh that split a batch. `("fsdp",)` leaves `data` to `seeds(..., axis="data")`.
     """
 
     @jax.jit
@@ -210,8 +220,8 @@ def shard(agent: Agent, mesh: Mesh, rules: Rules = DEFAULT_RULES, donate: bool =
         return constrain(agent.init(key), mesh, rules)
 
     def update(state, batch, key):
-        batch = constrain(batch, mesh, batch_rules(batch, mesh, rules))
-        with activations(batch_sharding(mesh, rules)):
+        batch = constrain(batch, mesh, batch_rules(batch, mesh, rules, axes))
+        with activations(batch_sharding(mesh, rules, axes)):
             state, metrics = agent.update(constrain(state, mesh, rules), batch, key)
         return constrain(state, mesh, rules), metrics
 
@@ -237,23 +247,28 @@ def seed_axes(tree: PyTree) -> PyTree:
     return type(tree)(**axes)
 
 
-def seeds(agent: Agent, n: int, how: How = "auto") -> Agent:
+def seeds(agent: Agent, n: int, how: How = "auto", axis: str | None = None) -> Agent:
     """`n` independent copies of an agent as one: keys, batches and metrics gain an axis `[n]`.
 
     Every leaf of the state but `step` gains it too. `act` is batched likewise. For loops there is
     `jaxrl.loops.seeds`.
+
+    Args:
+      axis: of the mesh that splits the seeds at once of an agent that is itself laid out over the
+        others: `seeds(shard(agent, mesh, axes=("fsdp",)), n, axis="data")`.
     """
-    mapped = {"map": _map_seeds, "vmap": _vmap_seeds}[how_seeds(how)]
+    in_turn = axis is None and how_seeds(how) == "map"
+    update = _map_seeds(agent.update) if in_turn else _vmap_seeds(agent.update, axis)
 
     def init(keys):
-        state = jax.vmap(agent.init)(_seed_keys(keys, n))
+        state = jax.vmap(agent.init, spmd_axis_name=axis)(_seed_keys(keys, n))
         return state._replace(step=state.step[0])
 
     def act(state, obs, key=None):
         keys = () if key is None else (key,)
         return jax.vmap(agent.act, (seed_axes(state), 0) + (0,) * len(keys))(state, obs, *keys)
 
-    return Agent(init, mapped(agent.update), act)
+    return Agent(init, update, act)
 
 
 def _seed_keys(keys, n: int):
@@ -262,10 +277,11 @@ def _seed_keys(keys, n: int):
     return keys
 
 
-def _vmap_seeds(update: Callable) -> Callable:
+def _vmap_seeds(update: Callable, axis: str | None) -> Callable:
     def mapped(state, batch, keys):
         axes = seed_axes(state)
-        return jax.vmap(update, (axes, 0, 0), (axes, 0))(state, batch, keys)
+        many = jax.vmap(update, (axes, 0, 0), (axes, 0), spmd_axis_name=axis)
+        return many(state, batch, keys)
 
     return mapped
 

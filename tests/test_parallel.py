@@ -144,6 +144,21 @@ def test_seeds_spread_over_devices_equal_single_runs():
     chex.assert_trees_all_close(jax.device_get(of_seed), jax.device_get(one), atol=1e-5)
 
 
+def test_seeds_of_a_split_agent_equal_single_runs():
+    """Two seeds along `data`, the parameters and the batch of each over four devices of `fsdp`."""
+    agent, mesh = sac.make(FLAT, sac.Config(hidden=(64, 64))), make_mesh(MeshConfig(2, 4, 1))
+    many = parallel.seeds(parallel.shard(agent, mesh, axes=("fsdp",)), 2, axis="data")
+    state, metrics = jax.jit(many.update)(jax.jit(many.init)(keys(2)), stacked(2), keys(2))
+    kernel = state.critic.params["params"]["MLP_0"]["Dense_1"]["kernel"]
+    assert len({str(s.index) for s in kernel.addressable_shards}) == 8
+    first = jax.jit(agent.init)(jax.random.key(1))
+    batch = transitions(FLAT, jax.random.key(0))
+    one, alone = jax.jit(agent.update)(first, batch, jax.random.key(1))
+    of_seed = jax.tree.map(lambda x: x[1] if x.ndim else x, jax.device_get(state))
+    chex.assert_trees_all_close(of_seed, jax.device_get(one), atol=1e-5)
+    chex.assert_trees_all_close(metrics["critic_loss"][1], alone["critic_loss"], rtol=1e-5)
+
+
 def test_a_donated_state_is_deleted_and_others_are_not():
     agent, mesh = sac.make(FLAT, SAC), make_mesh(MeshConfig(data=1))
     batch = transitions(FLAT, jax.random.key(0))
