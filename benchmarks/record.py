@@ -6,13 +6,14 @@ The result holds the command, commit, versions and hardware of every start, all 
 returns of every seed at every report.
 """
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 
-from jaxrl import checkpoint, writers
+from benchmarks import machine
+from jaxrl import checkpoint, experiment, writers
 from jaxrl.errors import UserError
 
 
@@ -54,11 +55,18 @@ def _portable(start: dict) -> dict:
     return start | {"command": ["python", f"experiments/{Path(script).name}", *kept]}
 
 
-def main(run: tyro.conf.Positional[Path], json_file: Path) -> None:
+@dataclass(frozen=True)
+class Config:
+    """Flags."""
+
+    run: tyro.conf.Positional[Path]  # the directory that a script wrote
+    json: Path  # where the result goes
+
+
+def main(config: Config) -> None:
     """Turn the directory of a run into a result that can be committed."""
-    json_file.parent.mkdir(parents=True, exist_ok=True)
-    json_file.write_text(json.dumps(summary(run), indent=1) + "\n")
+    machine.write(config.json, summary(config.run))
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    experiment.guard(lambda: main(tyro.cli(Config, description=__doc__)))
