@@ -4,8 +4,12 @@ import contextlib
 import difflib
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from types import ModuleType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")  # that networks may compute in
 
 
 class UserError(ValueError):
@@ -19,6 +23,38 @@ def check_range(name: str, value: object, low: float, high: float = float("inf")
     """Raise unless `low <= value <= high`. Traced values, as in a sweep, pass unchecked."""
     if isinstance(value, int | float) and not low <= value <= high:
         raise UserError(f"{name}: found {value}, expected a number in [{low:g}, {high:g}]")
+
+
+def check_config(config: Any) -> None:
+    """Raise where an agent's setting is none of those that its annotation or its name allows.
+
+    Literals hold one of their values, tuples of integers only sizes >= 1, `dtype` is None or a
+    float type, and learning rates are >= 0. Traced values pass, as in `check_range`.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(hint) is Literal:
+            check_choice(name, value, get_args(hint))
+        elif name == "dtype":
+            check_choice(name, value, (None, *DTYPES))
+        elif hint == tuple[int, ...]:
+            check_sizes(name, value)
+        elif name.endswith("learning_rate"):
+            check_range(name, value, 0)
+
+
+def check_choice(name: str, value: object, offered: Sequence[object]) -> None:
+    """Raise unless `value` is one of those `offered`, which the message lists."""
+    if value not in offered:
+        expected = ", ".join(map(str, offered))
+        raise UserError(f"{name}: found {value!r}, expected one of {expected}")
+
+
+def check_sizes(name: str, value: object) -> None:
+    """Raise unless `value` holds nothing but integers >= 1; it may be empty."""
+    sizes = value if isinstance(value, tuple | list) else (None,)
+    if not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
+        raise UserError(f"{name}: found {value}, expected a tuple of integers >= 1")
 
 
 def check_continuous(agent: str, num_actions: int | None) -> None:

@@ -17,11 +17,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
+
+from jaxrl.errors import UserError
 
 GRACE = 5.0  # seconds that the others have to end by themselves
 SAVING = 300.0  # the same where all of them are saving
+KEPT = 50  # lines of each process, of which one is the cause
 READING = 30.0  # seconds for what an ended process wrote to be read
 USER_ERROR = 2
 TERMINATED = 128 + signal.SIGTERM
@@ -29,11 +32,11 @@ DEVICES = "--xla_force_host_platform_device_count"
 
 
 class Child:
-    """A process of the run, and the last line that it wrote."""
+    """A process of the run, and the last lines that it wrote."""
 
     def __init__(self, index: int, command: Sequence[str], environment: dict[str, str]):
         self.index = index
-        self.lines: collections.deque[str] = collections.deque(maxlen=1)
+        self.lines: collections.deque[str] = collections.deque(maxlen=KEPT)
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -57,7 +60,18 @@ class Child:
         status = self.process.returncode
         if status < 0:
             return f"process {self.index} was ended by {signal.Signals(-status).name}"
-        return f"process {self.index} ended with {status}: {' '.join(self.lines)}"
+        return f"process {self.index} ended with {status}: {said(self.lines)}"
+
+
+def said(lines: Iterable[str]) -> str:
+    """The last line that holds a letter or digit; of a box at the end the first one in it."""
+    written = [line.strip() for line in lines if line.strip()]
+    borders = [line[0] for line in written]
+    if borders[-1:] == ["╰"] and "╭" in borders:
+        inside = written[len(written) - borders[::-1].index("╭") :]
+        written = inside[::-1]
+    words = [line.strip("│ ") for line in written if any(map(str.isalnum, line))]
+    return words[-1] if words else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     status = 0
     for attempt in range(options.restarts + 1):
-        status, cause = play(options)
+        try:
+            status, cause = play(options)
+        except UserError as error:
+            status, cause = USER_ERROR, f"error: {error}"
         if status in (0, USER_ERROR, TERMINATED) or attempt == options.restarts:
             break
         print(f"restart {attempt + 1} of {options.restarts}: {cause}", flush=True)
@@ -97,12 +114,29 @@ def play(options: argparse.Namespace) -> tuple[int, str]:
         environment["XLA_FLAGS"] = " ".join([*kept, f"{DEVICES}={options.devices}"])
     address = f"localhost:{free_port()}"
     commands = [of_process(options, i, address) for i in range(options.processes)]
-    children = [Child(i, command, environment) for i, command in enumerate(commands)]
+    children = begin(commands, environment)
     with forwarding(children):
         failed = wait(children)
     status = failed.process.returncode if failed else 0
     stop(children, SAVING if status == TERMINATED else GRACE)
     return (status if status >= 0 else 128 - status, failed.cause()) if failed else (0, "")
+
+
+def begin(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> list[Child]:
+    """One process for each command.
+
+    Raises:
+      UserError: the program cannot be started; those that were have been ended.
+    """
+    children: list[Child] = []
+    try:
+        for i, command in enumerate(commands):
+            children.append(Child(i, command, environment))
+    except OSError as error:
+        stop(children, 0.0)
+        program, why = commands[0][0], error.strerror
+        raise UserError(f"command: cannot start {program!r} ({why}), expected a program") from error
+    return children
 
 
 def of_process(options: argparse.Namespace, index: int, address: str) -> list[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +20,23 @@ def varied(configs: Sequence[Any]) -> tuple[Any, Values]:
     """The first of some settings, and what the float fields that differ are in all of them.
 
     Raises:
-      UserError: a field differs that decides the program, such as an integer or a flag.
+      UserError: there are none, or a field differs that decides the program, such as an integer
+        or a flag.
     """
+    if not configs:
+        raise UserError("population: found no settings, expected those of at least one member")
     names = [field.name for field in dataclasses.fields(configs[0])]
     columns = {name: [getattr(config, name) for config in configs] for name in names}
     columns = {name: column for name, column in columns.items() if len(set(column)) > 1}
+    hints = get_type_hints(type(configs[0]))
     for name, column in columns.items():
-        if not all(type(value) is float for value in column):
+        numbers = (float, int) if float in (hints[name], *get_args(hints[name])) else (float,)
+        if not all(type(value) in numbers for value in column):
             raise UserError(
                 f"population: {name} differs ({column}) and is no number that can vary inside one "
                 "program; expected the same in all members"
             )
-    return configs[0], {name: jnp.asarray(column) for name, column in columns.items()}
+    return configs[0], {name: jnp.asarray(column, float) for name, column in columns.items()}
 
 
 def population(make: Callable[[Spec, Any], Agent], spec: Spec, configs: Sequence[Any]) -> Agent:

@@ -46,6 +46,36 @@ def test_the_first_to_fail_ends_the_rest_and_is_named_last():
     assert done.stderr.splitlines()[-1] == "process 1 ended with 1: error: it broke"
 
 
+BOX = """
+╭─ Unrecognized options ───────────────╮
+│ Unrecognized options: --gama, 3      │
+│ ──────────────────────────────────── │
+│ For full helptext, run sac.py --help │
+╰──────────────────────────────────────╯
+"""
+
+
+@pytest.mark.parametrize(
+    "text, cause",
+    [
+        ("start\nerror: it broke\n\n", "error: it broke"),
+        ("error: it broke\n-----", "error: it broke"),
+        (f"start\n{BOX}\n", "Unrecognized options: --gama, 3"),
+        ("╰───╯", ""),
+        ("", ""),
+    ],
+)
+def test_the_cause_is_the_last_line_with_words_or_the_first_of_a_box(text, cause):
+    assert launch.said(text.splitlines()) == cause
+
+
+def test_a_program_that_does_not_exist_is_named(capsys):
+    assert launch.main(["--processes", "2", "--restarts", "1", "--", "no-such-program"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: command: cannot start 'no-such-program' (No such file")
+    assert error.count("\n") == 1
+
+
 def test_a_signal_that_ends_a_process_is_named():
     code = INDEX + "import os, time; i == 0 and os.kill(os.getpid(), 9); time.sleep(60)"
     done = run("--processes", "2", code=code)

@@ -75,6 +75,20 @@ def test_what_decides_the_program_must_agree(change, name):
         population.varied([BASE, dataclasses.replace(BASE, **change)])
 
 
+def test_an_integer_in_a_float_field_varies():
+    members = [dataclasses.replace(BASE, gamma=gamma) for gamma in (1, 0.9)]
+    gamma = population.varied(members)[1]["gamma"]
+    np.testing.assert_array_equal(gamma, np.float32([1, 0.9]))
+    members = [dataclasses.replace(BASE, gamma=gamma) for gamma in (0, 1)]
+    assert population.varied(members)[1]["gamma"].dtype == jnp.float32
+    assert population.population(sac.make, FLAT, members)
+
+
+def test_no_members_are_refused():
+    with pytest.raises(UserError, match="population: found no settings"):
+        population.population(sac.make, FLAT, [])
+
+
 def test_settings_that_agree_vary_in_nothing():
     assert population.varied([BASE, BASE]) == (BASE, {})
 

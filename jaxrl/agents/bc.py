@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks as nets
-from jaxrl.errors import check_continuous, check_range
+from jaxrl.errors import check_config, check_continuous, check_range
 from jaxrl.ops import losses
 from jaxrl.types import (
     Agent,
@@ -150,6 +150,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
+    check_config(config)
     check_continuous("bc", spec.num_actions)
     check_range("dropout", config.dropout, 0, 1)
     networks = networks or build(spec, config)

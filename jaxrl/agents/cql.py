@@ -17,7 +17,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.agents import bc, sac
-from jaxrl.errors import UserError, check_continuous, check_range
+from jaxrl.errors import UserError, check_config, check_continuous, check_range
 from jaxrl.ops import conservative, losses, rows
 from jaxrl.types import (
     Agent,
@@ -279,6 +279,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
+    check_config(config)
     check_continuous("cql", spec.num_actions)
     if config.backup == "min_of_max" and config.backup_entropy:
         raise UserError("backup_entropy: needs backup sample or max_of_min, found min_of_max")

@@ -17,7 +17,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.distributions import Categorical, Deterministic
-from jaxrl.errors import UserError, check_range, unknown_name
+from jaxrl.errors import UserError, check_config, check_range
 from jaxrl.ops import losses, optimizers
 from jaxrl.types import (
     Agent,
@@ -34,7 +34,6 @@ from jaxrl.types import (
 
 PROGRESS = "action_error"
 DROPOUT = 0  # name of the update's random draw
-BACKBONES = ("transformer", "mamba")
 
 
 @dataclass(frozen=True)
@@ -155,14 +154,13 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: a setting is out of range, or heads do not divide the width.
     """
+    check_config(config)
     for name in ("context", "max_timestep", "width", "layers", "heads", "state"):
         check_range(name, getattr(config, name), 1)
     check_range("dropout", config.dropout, 0, 1)
     check_range("return_scale", config.return_scale, 1e-12)
     for name in ("weight_decay", "warmup", "max_norm"):
         check_range(name, getattr(config, name), 0)
-    if config.backbone not in BACKBONES:
-        raise unknown_name("backbone", config.backbone, BACKBONES)
     if config.width % config.heads:
         raise UserError(f"heads: found {config.heads}, which does not divide width {config.width}")
     networks = networks or build(spec, config)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks as nets
-from jaxrl.errors import UserError, check_continuous, check_range
+from jaxrl.errors import UserError, check_config, check_continuous, check_range
 from jaxrl.ops import diffusion, edm, flow, limits, losses, sampling
 from jaxrl.ops.limits import Ranges
 from jaxrl.ops.sampling import Process
@@ -279,13 +279,11 @@ def make(
     Raises:
       UserError: the task has discrete actions, or settings that do not fit each other.
     """
+    check_config(config)
     check(spec, config)
     networks = networks or build(spec, config)
     optimizer = optax.adamw(
-        learning_rate(config),
-        b1=config.adam_b1,
-        eps=config.adam_eps,
-        weight_decay=config.weight_decay,
+        learning_rate(config), config.adam_b1, eps=config.adam_eps, weight_decay=config.weight_decay
     )
     networks = networks._replace(optimizer=optimizer)
     return Agent(

@@ -19,7 +19,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.agents import sac
-from jaxrl.errors import check_continuous, check_range
+from jaxrl.errors import check_config, check_continuous, check_range
 from jaxrl.ops import diffusion, losses, optimizers, rows, sampling
 from jaxrl.ops.sampling import Process
 from jaxrl.types import (
@@ -257,6 +257,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
+    check_config(config)
     check(spec, config)
     networks = networks or build(spec, config)
     rate = optimizers.cosine(config.learning_rate, config.decay_steps)

@@ -16,7 +16,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.agents import diffusion_ql, iql
-from jaxrl.errors import check_continuous, check_range
+from jaxrl.errors import check_config, check_continuous, check_range
 from jaxrl.ops import diffusion, optimizers
 from jaxrl.ops.sampling import Process
 from jaxrl.types import (
@@ -134,6 +134,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
+    check_config(config)
     check_continuous("idql", spec.num_actions)
     iql.check(config)
     check_range("average_tau", config.average_tau, 0, 1)

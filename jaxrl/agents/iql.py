@@ -18,7 +18,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.agents import bc, sac
-from jaxrl.errors import check_continuous, check_range
+from jaxrl.errors import check_config, check_continuous, check_range
 from jaxrl.ops import losses, optimizers
 from jaxrl.types import (
     Agent,
@@ -172,6 +172,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
+    check_config(config)
     check_continuous("iql", spec.num_actions)
     check(config)
     networks = networks or build(spec, config)

@@ -21,7 +21,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.distributions import Gaussian, TanhGaussian
-from jaxrl.errors import check_divides, check_range
+from jaxrl.errors import check_config, check_divides, check_range
 from jaxrl.ops import losses, minibatches, moments, optimizers, returns
 from jaxrl.types import (
     Agent,
@@ -287,10 +287,13 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: a setting is out of range.
     """
+    check_config(config)
     for name in ("gamma", "gae_lambda"):
         check_range(name, getattr(config, name), 0, 1)
     for name in ("epochs", "minibatches", "blocks"):
         check_range(name, getattr(config, name), 1)
+    for name in ("clip", "value_clip"):
+        check_range(name, getattr(config, name), 1e-6)
     networks = networks or build(spec, config)
     networks = networks._replace(optimizer=partial(make_optimizer, config))
     return Agent(

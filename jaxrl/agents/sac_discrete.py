@@ -18,7 +18,7 @@ import optax
 from jaxrl import networks as nets
 from jaxrl.agents import sac
 from jaxrl.distributions import Categorical
-from jaxrl.errors import UserError, check_range
+from jaxrl.errors import UserError, check_config, check_range
 from jaxrl.ops import losses, moments
 from jaxrl.types import Agent, Array, Key, Metrics, Params, Spec, Transition, descend
 
@@ -142,6 +142,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has continuous actions, or a setting is out of range.
     """
+    check_config(config)
     if not spec.discrete:
         raise UserError(f"sac_discrete needs discrete actions; this task has {spec.action.shape}")
     check_range("gamma", config.gamma, 0, 1)

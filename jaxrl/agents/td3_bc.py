@@ -17,7 +17,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.agents import bc, sac
-from jaxrl.errors import check_continuous, check_range
+from jaxrl.errors import check_config, check_continuous, check_range
 from jaxrl.ops import losses
 from jaxrl.types import (
     Agent,
@@ -204,6 +204,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     Raises:
       UserError: the task has discrete actions, or a setting is out of range.
     """
+    check_config(config)
     check_continuous("td3_bc", spec.num_actions)
     check_range("gamma", config.gamma, 0, 1)
     check_range("tau", config.tau, 0, 1)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.errors import UserError
+from jaxrl.errors import UserError, check_divides
 from jaxrl.types import Array, Key, PyTree, Spec, Transition
 
 HIGHEST = 2**32 - 1  # what the cumulative table calls probability one
@@ -67,13 +67,21 @@ def sample(dataset: Dataset, key: Key, batch: int) -> Transition:
 
     Uniform over transitions, or by the probabilities of `with_probabilities`; where blocks differ
     in what they should contribute, `weight` says by how much.
+
+    Raises:
+      UserError: as `by_block`.
     """
     return by_block(_sample_block, dataset, key, batch)
 
 
 def by_block(draw: Callable[[Any, Key, int], PyTree], data: Any, key: Key, batch: int) -> PyTree:
-    """`draw(block, fold_in(key, number), batch / D)` from each block of `data` `[D, ...]`. [B]"""
+    """`draw(block, fold_in(key, number), batch / D)` from each block of `data` `[D, ...]`. [B]
+
+    Raises:
+      UserError: D does not divide the batch.
+    """
     blocks = len(jax.tree.leaves(data)[0])
+    check_divides("blocks", blocks, batch, "samples of a batch")
 
     def block(part: Any, number: Array) -> PyTree:
         return draw(part, jax.random.fold_in(key, number), batch // blocks)

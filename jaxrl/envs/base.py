@@ -50,7 +50,8 @@ def auto_reset(
 ) -> Env:
     """An `Env` from `reset(key) -> (state, obs)` and `dynamics(state, action, key)`.
 
-    `dynamics` returns `(state, obs, reward, terminal)` and knows neither resets nor time limits.
+    `dynamics` returns `(state, obs, reward, terminal)` and knows neither resets nor time limits;
+    reward and terminal may be plain numbers and flags.
     Each episode starts from a fresh key.
 
     A batch of environments cannot skip the resets that are not due, so one is computed at every
@@ -65,6 +66,7 @@ def auto_reset(
     def step(state: Timed, action: Array, key: Key) -> TimeStep:
         key_dynamics, key_reset = jax.random.split(key)
         inner, next_obs, reward, terminal = dynamics(state.inner, action, key_dynamics)
+        reward, terminal = _number(reward), jnp.asarray(terminal, bool)
         time = state.time + 1
         last = terminal | (time >= time_limit)
         fresh = start(restart or reset, key_reset)
@@ -74,6 +76,12 @@ def auto_reset(
         return TimeStep(new_state, obs, reward, discount, next_obs, last)
 
     return Env(spec, lambda key: start(reset, key), step, render and _untimed(render))
+
+
+def _number(reward: Array | float) -> Array:
+    """A reward as an array of its own float type, or of the default one. []"""
+    reward = jnp.asarray(reward)
+    return reward if jnp.issubdtype(reward.dtype, jnp.floating) else reward.astype(float)
 
 
 def _untimed(render: Render) -> Render:

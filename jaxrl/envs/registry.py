@@ -7,11 +7,10 @@ import sys
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
-from jaxrl.envs import brax, cartpole, detour, gymnax, pendulum, playground
+from jaxrl.envs import brax, cartpole, checks, detour, gymnax, pendulum, playground
 from jaxrl.envs.base import Env
 from jaxrl.envs.gymnasium import HostEnv
 from jaxrl.errors import UserError, unknown_name
-from jaxrl.types import Spec
 
 EMBEDDED = {
     "Pendulum-v1": pendulum.make,
@@ -54,7 +53,8 @@ def make(name: str, num_envs: int = 1) -> Env | HostEnv:
       num_envs: of a Gymnasium environment, which is stateful; the others are for one, to `vmap`.
 
     Raises:
-      UserError: an unknown name, with the near ones; a missing extra, with its command.
+      UserError: an unknown name, with the near ones; a missing extra, with its command; a
+        function of the user's that does not return what its `spec` says.
     """
     backend, slash, rest = name.partition("/")
     if ":" in backend:
@@ -86,8 +86,6 @@ def _users_own(name: str) -> Env:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UserError(f"env {name}: {module_name} has no function {function_name!r}")
-    env = function()
-    if not (isinstance(env, Env) and isinstance(env.spec, Spec)):
-        found = type(env).__name__
-        raise UserError(f"env {name}: found {found}, expected jaxrl.envs.Env(spec, reset, step)")
+    env = checks.called(f"env {name}", function)
+    checks.check_env(f"env {name}", env)
     return env

@@ -21,7 +21,12 @@ def encoder(spec: Spec, keys: tuple[str, ...] = ()) -> Encoder:
     Args:
       spec: says where batch axes end and which entries there are.
       keys: which entries of a dict observation to read; empty reads all of them.
+
+    Raises:
+      UserError: a key is not among the entries, or the observation is not a dict.
     """
+    if keys and not isinstance(spec.obs, dict):
+        raise UserError(f"observation keys {list(keys)} need a dict; the observation is not a dict")
     names = sorted(spec.obs) if isinstance(spec.obs, dict) else []
     if missing := [key for key in keys if key not in names]:
         raise UserError(f"observation keys {missing} are not among {names}")

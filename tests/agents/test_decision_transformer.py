@@ -238,7 +238,7 @@ def test_a_users_own_network_is_taken():
         ({"dropout": 1.5}, "dropout: found 1.5"),
         ({"return_scale": 0.0}, "return_scale: found 0"),
         ({"warmup": -1}, "warmup: found -1"),
-        ({"backbone": "lstm"}, "backbone: no 'lstm'"),
+        ({"backbone": "lstm"}, "backbone: found 'lstm', expected one of transformer, mamba"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change, message):

@@ -155,7 +155,14 @@ def test_actor_and_critic_read_their_own_keys():
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("gamma", 1.5), ("gae_lambda", -0.1), ("epochs", 0), ("minibatches", 0), ("blocks", -1)],
+    [
+        ("gamma", 1.5),
+        ("gae_lambda", -0.1),
+        ("epochs", 0),
+        ("minibatches", 0),
+        ("blocks", -1),
+        ("clip", 0),
+    ],
 )
 def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(UserError, match=f"{setting}: found {value}"):

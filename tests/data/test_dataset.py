@@ -51,6 +51,12 @@ def test_sample_gives_whole_transitions(strict):
     assert len({tuple(obs) for obs in np.asarray(batch.obs)}) == len(expected)  # all are drawn
 
 
+def test_a_batch_that_the_blocks_do_not_divide_is_refused():
+    data = from_episodes(counted([3] * 8), 8)
+    with pytest.raises(UserError, match=r"blocks: found 8, .* 100 samples.*try \[5, 10\]"):
+        sample(data, jax.random.key(0), 100)
+
+
 def test_time_limits_keep_their_discount_and_cut_episodes():
     batch = draw(from_episodes(counted([3, 4])), 64)
     assert (batch.discount == 1).all()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxrl.envs import Env, auto_reset
 from jaxrl.types import Spec
@@ -44,6 +45,17 @@ def test_terminal_state_has_discount_zero(strict):
 def test_terminal_state_at_the_time_limit_is_terminal():
     _, step = rollout(counting(2, terminal_at=2), steps=2)
     np.testing.assert_array_equal(step.discount[:, 0], [1, 0])
+
+
+@pytest.mark.parametrize("reward, terminal", [(1, False), (1.0, True), (True, 0.0)])
+def test_plain_numbers_and_flags_become_arrays(reward, terminal):
+    def dynamics(state, action, key):
+        del action, key
+        return state, state, reward, terminal
+
+    _, step = rollout(auto_reset(SPEC, lambda key: (jnp.zeros(1),) * 2, dynamics, 10), steps=2)
+    assert step.reward.dtype == step.discount.dtype == jnp.float32 and step.last.dtype == bool
+    assert (step.reward == 1).all() and (step.discount == 1 - bool(terminal)).all()
 
 
 def test_each_episode_starts_from_a_fresh_key():

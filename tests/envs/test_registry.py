@@ -70,11 +70,17 @@ def test_gymnasium_without_mujoco(monkeypatch):
 
 
 OWN = """
+import jax
 from jaxrl.envs import pendulum
+OBS = jax.ShapeDtypeStruct((4,), "float32")
 def task():
     return pendulum.make()
 def wrong():
     return 3
+def needy(size):
+    return pendulum.make()
+def short():
+    return pendulum.make()._replace(spec=pendulum.make().spec._replace(obs=OBS))
 """
 
 
@@ -88,6 +94,11 @@ def test_a_users_own(monkeypatch, tmp_path):
     assert make("mine.tasks:task").spec.obs.shape == (3,)
     with pytest.raises(UserError, match="found int, expected"):
         make("mine.tasks:wrong")
+    with pytest.raises(UserError, match="tasks:needy: found missing .* 'size', .* returns an Env"):
+        make("mine.tasks:needy")
+    expected = r"obs of reset: found float32\[3\], expected float32\[4\]"
+    with pytest.raises(UserError, match=f"env mine.tasks:short: {expected}"):
+        make("mine.tasks:short")
     with pytest.raises(UserError, match="no function 'absent'"):
         make("mine.tasks:absent")
     with pytest.raises(UserError, match="cannot import mine.absent"):

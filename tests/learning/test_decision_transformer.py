@@ -74,7 +74,7 @@ def counted(seeds=SEEDS, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", dt.BACKBONES)
+@pytest.mark.parametrize("backbone", ["transformer", "mamba"])
 def test_the_return_that_is_asked_for_is_reached(backbone):
     high, low = counted(backbone=backbone, return_scale=5.0)
     assert high >= 4.8

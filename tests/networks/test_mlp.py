@@ -51,9 +51,15 @@ def test_large_integers_are_kept_exactly():
     assert nets.encoder(spec)(jnp.array([[100_001]]))[0, 0] == 100_001
 
 
-@pytest.mark.parametrize("spec", [DICT, Spec.continuous(3, 1)])
-def test_unknown_entries_are_refused(spec):
-    with pytest.raises(UserError, match=r"observation keys \['sped'\]"):
+@pytest.mark.parametrize(
+    "spec, why",
+    [
+        (DICT, r"are not among \['image', 'joints', 'speed'\]"),
+        (Spec.continuous(3, 1), "the observation is not a dict"),
+    ],
+)
+def test_unknown_entries_are_refused(spec, why):
+    with pytest.raises(UserError, match=rf"observation keys \['sped'\].*{why}"):
         nets.encoder(spec, ("sped",))
 
 
