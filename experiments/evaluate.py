@@ -17,8 +17,9 @@ import jax
 import numpy as np
 import tyro
 
-from jaxrl import checkpoint, envs, experiment, provenance, video
-from jaxrl.envs import wrappers
+from jaxrl import checkpoint, envs, experiment, offline, provenance, video
+from jaxrl.envs import Env, HostEnv, wrappers
+from jaxrl.errors import UserError
 from jaxrl.loops import evaluate
 
 
@@ -35,10 +36,28 @@ class Config:
     video: bool = False  # also record an episode of the first seed
 
 
+def task(config: Config, settings: dict) -> Env | HostEnv:
+    """The task to score in.
+
+    Raises:
+      UserError: there is none, or its observations or actions have other shapes than the run's.
+    """
+    name = config.env or settings["env"]
+    if not name:
+        raise UserError(f"env: the run in {config.run} names none, expected --env")
+    env, spec = envs.make(name), checkpoint.decode_spec(settings["spec"])
+    if offline.shapes(env.spec) != offline.shapes(spec):
+        raise UserError(
+            f"env {name}: observations and actions have shapes {offline.shapes(env.spec)}; those "
+            f"of the run have {offline.shapes(spec)}"
+        )
+    return env
+
+
 def main(config: Config) -> None:
     """Score a trained run again, from its directory."""
     settings = checkpoint.settings(config.run)
-    env = envs.make(config.env or settings["env"])
+    env = task(config, settings)
     env = wrappers.squash(env) if settings["agent"].get("squash") else env
     greedy = not (config.sampled or settings.get("sampled"))  # some policies have no mode
     episodes, returns = config.episodes * max(len(config.targets), 1), []

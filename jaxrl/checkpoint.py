@@ -227,6 +227,21 @@ def members(config: dict) -> list[dict]:
     return [config | {"agent": config["agent"] | point} for point in points]
 
 
+def of_one_setting(directory: str | Path) -> dict:
+    """The settings of a run that is no sweep.
+
+    Raises:
+      UserError: no such run, or one of several settings.
+    """
+    config = settings(directory)
+    if (n := len(members(config))) > 1:
+        raise UserError(
+            f"run: {directory} is a sweep of {n} settings, expected a run of one; train the one "
+            "that you choose by itself"
+        )
+    return config
+
+
 def load(directory: str | Path, seed: int | None = None, member: int = 0) -> tuple[Agent, State]:
     """The agent of a run and its newest state, without its replay.
 

@@ -72,10 +72,10 @@ def source_of(config: Config, kind: str) -> Path:
     """The run that a kind comes from.
 
     Raises:
-      UserError: `medium` of a run that was not stopped early.
+      UserError: `medium` of a run that was not stopped early, or a sweep.
     """
     run = (config.medium_run or config.run) if kind == "medium" else config.run
-    settings = checkpoint.settings(run)
+    settings = checkpoint.of_one_setting(run)
     if kind == "medium" and settings["stop_at_return"] is None:
         raise UserError(
             f"kind medium: the run in {run} was not stopped early; train one with "

@@ -24,7 +24,7 @@ from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError, check_range
 from jaxrl.loops import Loop, evaluate, host, host_on_policy, off_policy, on_policy
 from jaxrl.processes import ProcessConfig
-from jaxrl.session import Preempted, Session, count_compiling
+from jaxrl.session import Preempted, Session, count_compiling, fitted
 from jaxrl.types import Agent, Metrics, Policy, Spec
 
 
@@ -91,13 +91,14 @@ def run(
     score = evaluate.make(env, policy, config.episodes, greedy) if env else None
     if loop.seeds and not loop.placed:  # environments on the host play one seed after another
         config = dataclasses.replace(config, seeds="map")
+    config = fitted(config, loop, max([config.num_seeds, *map(len, values.values())]))
     with Session(config, algorithm, spec, values, **facts) as session:
         for run, metrics in session.train(loop):
             scores = session.scores(score, run) if score else {}
             session.log(metrics | scores | more(scores))
         if env:
             session.record(env, policy)
-        if values and env:
+        if values and env and np.isfinite(session.returns).all():
             tell(config, session.returns)
 
 

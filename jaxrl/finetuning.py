@@ -41,16 +41,16 @@ def defaults(run: str | None) -> Config:
     A schedule of the learning rate is left out: where the run is over, it would stand at zero.
 
     Raises:
-      UserError: there is no such run, or it is not of an agent that can go on online.
+      UserError: there is no such run, it is a sweep, or of an agent that cannot go on online.
     """
     if run is None:
         return Config()
-    settings = checkpoint.settings(run)
+    settings = checkpoint.of_one_setting(run)
     if settings["algorithm"] not in ALGORITHMS:
         known = ", ".join(ALGORITHMS)
         raise UserError(f"run: {run} is of {settings['algorithm']}, expected one of {known}")
     kept = {f.name for f in dataclasses.fields(offline.Data)} | {"env", "seed", "num_seeds"}
-    values = {name: _tupled(x) for name, x in settings.items() if name in kept}
+    values = {"dataset": ""} | {n: _tupled(x) for n, x in settings.items() if n in kept}
     agent = checkpoint.config_of(settings)
     if hasattr(agent, "decay_steps"):
         agent = dataclasses.replace(agent, decay_steps=0)
@@ -68,6 +68,8 @@ def train(config: Config) -> None:
     Raises:
       UserError: a run, a task, a dataset or a setting that cannot be used.
     """
+    if not config.dataset:
+        raise UserError(f"dataset: {config.run} learned from none, expected one to mix in")
     source = sources.find(config.dataset, config.repair)
     algorithm = algorithm_of(config)
     config = offline.resolved(config, algorithm, source, "finetune-")
@@ -99,6 +101,12 @@ def algorithm_of(config: Config) -> ModuleType:
 def check(config: Config, blocks: int) -> None:
     """Refuse what cannot be right."""
     mixing.offline_rows(config.offline_share, config.loop.batch_size, blocks)
+    found = checkpoint.settings(config.run) if config.run else {}
+    for name in ("reward", "normalize_obs") if "scaling" in found else ():
+        if getattr(config, name) != found[name]:
+            raise UserError(
+                f"{name}: found {getattr(config, name)}, expected {found[name]}, as in {config.run}"
+            )
     if config.loop.n_step > 1 and config.reward != "raw":
         raise UserError("loop.n_step: rewards are transformed after they are summed; expected 1")
 

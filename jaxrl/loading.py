@@ -76,9 +76,15 @@ def clipped(config: Any, dataset: Dataset) -> Dataset:
 
 
 def with_returns(config: Any, dataset: Dataset, scaling: Scaling) -> Dataset:
-    """The data with what the agent needs to know of its returns: Cal-QL's bound, if asked for."""
+    """The data with what the agent needs to know of its returns: Cal-QL's bound, if asked for.
+
+    Raises:
+      UserError: a sweep asks for bounds by several discounts.
+    """
     if not getattr(config.agent, "calibrated", False):
         return dataset
+    if getattr(config.sweep.agent, "gamma", ()):
+        raise UserError("sweep.agent.gamma: decides the data of a calibrated agent; one by one")
     return transforms.with_return_to_go(dataset, config.agent.gamma, scaling.reward)
 
 

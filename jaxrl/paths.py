@@ -1,11 +1,21 @@
 """Paths on this machine and in buckets, `gs://BUCKET/...`, read and written alike."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 from etils import epath
+
+from jaxrl.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None  # type: ignore[assignment]
 
 SCHEMES = ("gs", "s3")
 _CUT = re.compile(rf"({'|'.join(SCHEMES)}):/+(?=[^/])")  # `pathlib` leaves one slash of two
@@ -39,3 +49,23 @@ def replace(path: Any, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def held(directory: Any) -> Iterator[None]:
+    """Keep other runs out of a directory of this machine; they are let in when the process ends.
+
+    Raises:
+      UserError: another run is writing into it.
+    """
+    if fcntl is None or remote(directory) or jax.process_index() != 0:
+        yield
+        return
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"out: another run is writing into {directory}") from None
+        except OSError:  # a file system that has no locks
+            pass
+        yield

@@ -180,7 +180,7 @@ def check(directory: str | Path, config: Any, free: Sequence[str] = FREE) -> Non
         return
     if differing := differences(read(directory), config, (*free, "starts")):
         sentences = [f"{name}: found {a} in {path}, asked for {b}" for name, a, b in differing]
-        raise UserError("; ".join(sentences))
+        raise UserError("; ".join([*sentences, "choose another --out for a new run"]))
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

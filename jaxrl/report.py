@@ -87,11 +87,16 @@ def open(
     makers = [writers.optional(name) for name in names]
     if jax.process_index() != 0:
         return Report(())
-    directory = _make(paths.of(directory))
+    directory = make(paths.of(directory))
     provenance.check(directory, config, free)
     extra = [make(directory, config, step) for make in makers]
     _write_config(directory, config, step)
+    before = len(writers.records(directory / "metrics.jsonl"))
     kept = writers.trim(directory / "metrics.jsonl", step)
+    if step or before:
+        dropped = before - len(kept)
+        again = f"; {dropped} later reports are written again" if dropped else ""
+        print(f"{directory}: going on from step {step} of {total_steps}{again}", file=sys.stderr)
     outputs = [
         writers.jsonl(directory / "metrics.jsonl"),
         writers.console(total_steps, step),
@@ -111,7 +116,12 @@ def _values(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _make(directory: Path) -> Path:
+def make(directory: Path) -> Path:
+    """Makes the directory of a run, if it is not there.
+
+    Raises:
+      UserError: it cannot be made, or holds something else.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import checkpoint, loops, parallel, paths, processes, provenance, report, video
+from jaxrl import checkpoint, loops, parallel, paths, processes, provenance, report, video, writers
 from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError
-from jaxrl.loops import Loop, Run
+from jaxrl.loops import Loop, Run, acting
 from jaxrl.loops.evaluate import Score
 from jaxrl.types import Metrics, Policy, Spec, State
 
@@ -86,13 +86,17 @@ class Session:
         """Play `loop`, of one seed on one device, for all seeds and over the mesh.
 
         Goes on from the newest checkpoint if there is one. Saves by the clock, at the end and at
-        SIGTERM, upon which it raises `Preempted`.
+        SIGTERM, upon which it raises `Preempted`. A run that is complete is left as it is.
         """
         loop = self._placed(loop)
         loops.check_memory(loop, self.keys)
-        every = self.config.checkpoint_every
-        with checkpoint.Checkpoints(self.directory / "checkpoints", every) as saved:
+        report.make(self.directory)
+        place, every = self.directory / "checkpoints", self.config.checkpoint_every
+        with paths.held(self.directory), checkpoint.Checkpoints(place, every) as saved:
             self._at(saved.resume(lambda: loop.begin(jax.random.clone(self.keys))))
+            self._recall()
+            if self.step >= self.config.steps or processes.first(self._reached()):
+                return _tell(f"{self.directory} is complete: it has {self.step} steps already")
             with self._report() as self.report:
                 yield from self._play(loop, saved)
 
@@ -103,7 +107,7 @@ class Session:
         playing = loops.train(loop, self.keys, self.run, total, every, self.terminated, parts)
         for run, metrics in playing:
             self._at(run)
-            self._refuse_non_finite(run)
+            self._refuse_non_finite(run, metrics)
             if parts:  # stopped between two reports
                 break
             yield run, metrics
@@ -135,22 +139,40 @@ class Session:
         self.run = run
         self.step = int(loops.step_of(run)) * self.config.loop.iteration_steps
 
+    def _recall(self) -> None:
+        """Take the returns of the report at which a checkpoint was made, if there was one."""
+        rows = writers.records(self.directory / "metrics.jsonl") if self.step else []
+        at = [row["return"] for row in rows if row["step"] == self.step and "return" in row]
+        if at:
+            self.returns = np.asarray(at[-1], float)
+
     def _reached(self) -> bool:
         goal = self.config.stop_at_return
         return goal is not None and bool((self.returns >= goal).all())
 
-    def _refuse_non_finite(self, run: Run) -> None:
+    def _refuse_non_finite(self, run: Run, metrics: Metrics) -> None:
+        """Stop where every seed has diverged, or an environment failed one that has not."""
+        wrong = {name: ~np.isfinite(np.atleast_1d(x)) for name, x in metrics.items()}
+        lost = np.logical_or.reduce(list(wrong.values()))
+        names = ", ".join(name for name, x in wrong.items() if x.any())
+        if lost.all():
+            self._refuse(run, f"agent: {names} not finite at step {self.step}")
+        if lost.any():
+            seeds = ", ".join(map(str, np.flatnonzero(lost)))
+            _tell(f"agent: {names} not finite at step {self.step}, in run {seeds} of {len(lost)}")
         noted = [r.env.failed_at for r in runs_of(run) if hasattr(r.env, "failed_at")]
-        failed = [i for at in parallel.whole(noted) for i in np.ravel(at) if i >= 0]
-        if not failed:
-            return
-        with checkpoint.Checkpoints(self.directory / "failed") as saved:
+        failed = [np.ravel(at) for at in parallel.whole(noted)]
+        at = np.concatenate(failed or [np.full(len(lost), -1)]).reshape(len(lost), -1)[~lost]
+        if (at >= 0).any():
+            first = at[at >= 0].min() * self.config.loop.iteration_steps
+            what = f"a non-finite observation or reward at step {first}"
+            self._refuse(run, f"env {self.config.env}: {what}")
+
+    def _refuse(self, run: Run, what: str) -> None:
+        directory = self.directory / "failed"
+        with checkpoint.Checkpoints(directory) as saved:
             saved.save(self.step, run)
-        first = min(failed) * self.config.loop.iteration_steps
-        raise UserError(
-            f"env {self.config.env}: a non-finite observation or reward at step {first}; "
-            f"the state at step {self.step} is saved in {self.directory / 'failed'}"
-        )
+        raise UserError(f"{what}; the state at step {self.step} is saved in {directory}")
 
     def scores(self, score: Score, run: Run) -> Metrics:
         """Mean return and length of the episodes of `score`. Arrays `[num_seeds]`.
@@ -193,6 +215,11 @@ class Session:
         self.report.log(self.step, metrics | {"compile_seconds": _compiling["seconds"]})
 
 
+def _tell(what: str) -> None:
+    if jax.process_index() == 0:
+        print(what, file=sys.stderr)
+
+
 @functools.cache
 def _vmapped(score: Callable, axes: Any) -> Callable:
     return jax.jit(jax.vmap(score, (axes, None)))
@@ -224,6 +251,29 @@ def check_same(settings: Any) -> None:
         index = jax.process_index()
         said = [f"{name}: process 0 has {a}, process {index} has {b}" for name, a, b in found]
         raise UserError("processes: " + "; ".join(said))
+
+
+def fitted(config: Any, loop: Loop, members: int) -> Any:
+    """The settings with as many devices along `data` as the run can be split over.
+
+    Where a mesh is asked for, or there are several processes, they stay as they are.
+    """
+    if config.mesh.data or loop.placed or not processes.alone():
+        return config
+    blocks = config.blocks or acting.default_blocks(getattr(config.loop, "envs", 1))
+    if loop.data:
+        blocks = jax.tree.leaves(loop.data)[0].shape[0]
+
+    def fits(data: int) -> bool:
+        n = data * config.mesh.fsdp
+        return n == 1 or not loop.seeds and (members % n == 0 or blocks % n == 0)
+
+    most = jax.device_count() // (config.mesh.fsdp * config.mesh.tensor)
+    data = next((n for n in range(most, 0, -1) if fits(n)), 0)
+    if 0 < data < most:
+        why = "environments on the host" if loop.seeds else f"{members} seeds or {blocks} blocks"
+        _tell(f"mesh: {data} of {most} devices along data, which is what {why} can be split over")
+    return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=data))
 
 
 def runs_of(run: Run | tuple[Run, ...]) -> tuple[Run, ...]:

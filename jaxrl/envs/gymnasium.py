@@ -1,7 +1,7 @@
 """Adapter for Gymnasium: environments that run on the host, stepped in turn."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -152,12 +152,13 @@ class HostEnv:
         data = getattr(self._envs[index].unwrapped, "data", None)
         return None if data is None else data.qpos.copy()
 
-    def render(self, poses: Sequence[np.ndarray], path: str | Path) -> Path:
-        """Write poses of a MuJoCo task as a stick figure to `path` with the suffix `.gif`."""
+    @property
+    def render(self) -> Callable[[Sequence[np.ndarray], str | Path], Path] | None:
+        """Writes poses as a stick figure to a path with the suffix `.gif`; None without MuJoCo."""
         env = self._envs[0].unwrapped
         if not hasattr(env, "model"):
-            raise UserError(f"env {self.name}: no video, only MuJoCo tasks are drawn")
-        return sticks.render(env.model, poses, path, 1 / env.dt)
+            return None
+        return lambda poses, path: sticks.render(env.model, poses, path, 1 / env.dt)
 
     def close(self) -> None:
         """Release the simulators."""

@@ -76,9 +76,8 @@ def step(env: Env, acting: Acting, action: Array, key: Key, count: Array) -> tup
     keys = block_keys(key, blocks, n)
     action = split(action, blocks)
     time: TimeStep = jax.vmap(jax.vmap(env.step))(acting.state, action, keys)
-    transition = Transition(
-        acting.obs, action, time.reward, time.discount, time.next_obs, time.last
-    )
+    reward = time.reward.astype(float)  # of a user's own environment perhaps whole numbers
+    transition = Transition(acting.obs, action, reward, time.discount, time.next_obs, time.last)
     transition, finite = jax.vmap(replace_non_finite)(transition)
     failed = jnp.where(finite | (acting.failed_at >= 0), acting.failed_at, count)
     obs, _ = jax.vmap(replace_non_finite)(time.obs)

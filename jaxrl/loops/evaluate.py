@@ -99,8 +99,9 @@ def _step(env, policy, greedy, state, key, rollout: _Rollout) -> _Rollout:
     )
     keys = jax.random.split(jax.random.fold_in(key, ENV), n)
     time = jax.vmap(env.step)(rollout.env, action, keys)
-    scores = _counted(rollout.scores, time.reward, time.last)
-    return _Rollout(rollout.time + 1, time.state, memory, time.obs, time.reward, time.last, scores)
+    reward = time.reward.astype(rollout.reward.dtype)
+    scores = _counted(rollout.scores, reward, time.last)
+    return _Rollout(rollout.time + 1, time.state, memory, time.obs, reward, time.last, scores)
 
 
 def score_on_host(

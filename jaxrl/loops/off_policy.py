@@ -39,6 +39,11 @@ class Config:
         """Environment steps per iteration."""
         return self.envs
 
+    @property
+    def warmup_iterations(self) -> int:
+        """Iterations before updates begin: unlike steps, these do not overflow in a long run."""
+        return -(-self.warmup // self.envs)
+
 
 def check(config: Config, blocks: int) -> None:
     """Refuse sizes that cannot work.
@@ -127,7 +132,7 @@ def choose(agent: Agent, spec: Spec, config: Config, run: Run, obs: PyTree, key:
     if config.warmup_actions == "agent":
         return agent.act(run.state, obs, key)
     return jax.lax.cond(
-        run.step * config.envs < config.warmup,
+        run.step < config.warmup_iterations,
         lambda key: acting.random_action(spec, config.envs, key),
         lambda key: agent.act(run.state, obs, key),
         key,
@@ -147,7 +152,7 @@ def learn(agent: Agent, config: Config, draw: Draw, run: Run, key: Key) -> tuple
 
     ratio = Fraction(config.updates_per_step * config.envs).limit_denominator(10_000)
     due = updates_due(ratio, run.step)
-    ready = run.step * config.envs >= config.warmup
+    ready = run.step >= config.warmup_iterations
     most = -(-ratio.numerator // ratio.denominator)
     return repeat(one, run.state, jnp.where(ready, due, 0), most)
 

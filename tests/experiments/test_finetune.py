@@ -115,6 +115,23 @@ def test_bad_input(refused, runs, tmp_path, flags, said):
     assert not (tmp_path / "on").exists()
 
 
+def test_a_sweep_and_a_run_without_data_are_refused(refused, runs, tmp_path):
+    settings = checkpoint.settings(runs("iql"))
+    sweep = {"sweep": {"agent": {"gamma": [0.9, 0.99]}}}
+    (tmp_path / "config.json").write_text(json.dumps(settings | sweep))
+    assert "a sweep of 2 settings" in refused("finetune", *ONLINE, "--run", tmp_path)
+    online = {name: x for name, x in settings.items() if name != "dataset"}
+    (tmp_path / "config.json").write_text(json.dumps(online))
+    assert "learned from none" in refused("finetune", *ONLINE, "--run", tmp_path)
+
+
+def test_a_scaling_that_the_run_did_not_learn_with_is_refused(refused, runs, tmp_path):
+    settings = checkpoint.settings(runs("iql")) | {"scaling": {}, "reward": "locomotion"}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    error = refused("finetune", *ONLINE, "--run", tmp_path, "--reward", "raw")
+    assert "reward: found raw, expected locomotion" in error
+
+
 def test_an_agent_that_cannot_explore_is_refused(refused, runs, tmp_path):
     settings = checkpoint.settings(runs("iql")) | {"algorithm": "bc"}
     (tmp_path / "config.json").write_text(json.dumps(settings))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl import checkpoint, envs, loops, session
+from jaxrl import checkpoint, envs, loops, paths, session
 from jaxrl.loops import loop
 from tests import scripts
 
@@ -126,16 +126,31 @@ def test_discrete_actions_choose_discrete_sac(sac, tmp_path):
     assert agent.act(state, jnp.zeros((2, 4))).dtype == jnp.int32
 
 
-def test_a_complete_run_is_left_as_it_is(sac, tmp_path):
+def test_a_complete_run_is_left_as_it_is(sac, tmp_path, capsys):
     sac(*TINY, "--out", tmp_path, "--num-seeds", 1)
-    before = (tmp_path / "metrics.jsonl").read_bytes()
-    sac(*TINY, "--out", tmp_path, "--num-seeds", 1)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 1, "--steps", 20)
+    assert before == {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    assert "is complete: it has 40 steps" in capsys.readouterr().err
 
 
-def test_stops_at_a_return(sac, tmp_path):
-    sac(*TINY, "--out", tmp_path, "--num-seeds", 2, "--stop-at-return", -1e9)
-    assert [row["step"] for row in scripts.metrics(tmp_path)] == [20]
+def test_stops_at_a_return_and_stays_there(sac, tmp_path):
+    for _ in range(2):
+        sac(*TINY, "--out", tmp_path, "--num-seeds", 2, "--stop-at-return", -1e9)
+        assert [row["step"] for row in scripts.metrics(tmp_path)] == [20]
+
+
+def test_a_directory_has_one_run_at_a_time(refused, tmp_path):
+    with paths.held(tmp_path):
+        error = refused("sac", *TINY, "--num-seeds", 1, "--out", tmp_path)
+    assert "another run is writing" in error and not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_devices_that_a_run_cannot_use_are_left_alone(sac, tmp_path, capsys):
+    """Eight are there; two seeds can be spread over two."""
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 2, trains=False)
+    assert "mesh: 2 of 8 devices" in capsys.readouterr().err
+    assert len(scripts.metrics(tmp_path)) == 2
 
 
 def test_another_configuration_is_refused(sac, refused, tmp_path):
@@ -143,6 +158,7 @@ def test_another_configuration_is_refused(sac, refused, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
     error = refused("sac", *TINY, "--out", tmp_path, "--num-seeds", 1, "--agent.gamma", 0.5)
     assert "agent.gamma: found 0.99" in error and "asked for 0.5" in error
+    assert "another --out" in error
     assert before == {path: path.read_bytes() for path in tmp_path.glob("*.json*")}
 
 
@@ -161,6 +177,7 @@ def test_another_configuration_is_refused(sac, refused, tmp_path):
         (("--loop.capacity", 10**13), "bytes"),
         (("--mesh.data", 99), "99 devices"),
         (("--video", "--env", f"{__name__}:undrawn"), "undrawn cannot be drawn"),
+        (("--video", "--env", "gymnasium/Pendulum-v1"), "Pendulum-v1 cannot be drawn"),
     ],
 )
 def test_bad_input(refused, tmp_path, flags, said):
@@ -191,6 +208,32 @@ def test_non_finite_environment(refused, tmp_path):
     assert "non-finite observation or reward at step 10" in error and "broken" in error
     saved = scripts.arrays(tmp_path, "failed")
     assert all(np.isfinite(x).all() for name, x in saved.items() if "actor" in name)
+
+
+def test_an_agent_that_diverges_is_named_and_not_its_environment(refused, tmp_path):
+    flags = (*TINY, "--out", tmp_path, "--num-seeds", 2, "--agent.learning-rate", 1e30)
+    error = refused("sac", *flags)
+    assert error.startswith("error: agent: ") and "critic_loss" in error and "failed" in error
+
+
+def test_a_member_that_diverges_does_not_end_the_others(sac, tmp_path, capsys):
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 1, "--sweep.agent.learning-rate", 1e-3, 1e30)
+    rows = scripts.metrics(tmp_path)
+    assert [row["step"] for row in rows] == [20, 40]
+    assert np.isfinite([row["critic_loss"][0] for row in rows]).all()
+    assert "in run 1 of 2" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_made_is_refused(refused, tmp_path):
+    (tmp_path / "file").touch()
+    error = refused("sac", *TINY, "--num-seeds", 1, "--out", tmp_path / "file")
+    assert "cannot make the directory" in error
+
+
+def test_another_task_of_other_shapes_is_refused(sac, refused, tmp_path):
+    sac(*TINY, "--out", tmp_path, "--num-seeds", 1)
+    flags = ("--run", tmp_path, "--env", "jaxrl/CartPole-v1")
+    assert "have shapes" in refused("evaluate", *flags, trains=False)
 
 
 def test_evaluate_script(sac, tmp_path):
