@@ -76,7 +76,15 @@ def test_termination_of_one_process_is_noticed_and_the_handler_put_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_interrupt_is_not_held_back():
+@pytest.fixture
+def interruptible():
+    """Python's own answer to an interrupt, which a process started in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interrupt_is_not_held_back(interruptible):
     with processes.Termination() as terminated:
         signal.raise_signal(signal.SIGINT)
         assert terminated() and terminated.signal == signal.SIGINT
