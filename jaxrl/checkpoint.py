@@ -45,6 +45,25 @@ def _template(tree: PyTree) -> PyTree:
     return jax.tree.map(leaf, tree)
 
 
+def _without_empty(tree: PyTree) -> PyTree:
+    """The tree without arrays of no elements, such as a simulator's unused ones: none is stored."""
+    return jax.tree.map(lambda x: x if getattr(x, "size", 1) else None, tree)
+
+
+def _with_empty(found: PyTree, template: PyTree) -> PyTree:
+    """What was stored, with the arrays of no elements that `template`, if any, says it had."""
+    if template is None:
+        return found
+
+    def leaf(x: Any, like: Any) -> Any:
+        if x is not None or like is None:
+            return x
+        sharding = getattr(like, "sharding", None)
+        return jnp.zeros(like.shape, like.dtype, device=sharding) if sharding else like
+
+    return jax.tree.map(leaf, found, template, is_leaf=lambda x: x is None)
+
+
 class Checkpoints:
     """Checkpoints of one run, written in the background: at most one every `every` seconds.
 
@@ -84,11 +103,12 @@ class Checkpoints:
         """A checkpoint's items, or None, said on stderr, where it is damaged."""
         here = _here()  # for items without a template, saved where there were other devices
         args = {
-            name: ocp.args.StandardRestore(x, fallback_sharding=here)
+            name: ocp.args.StandardRestore(_without_empty(x), fallback_sharding=here)
             for name, x in template.items()
         }
         try:
-            return self.manager.restore(step, args=ocp.args.Composite(**args))
+            found = self.manager.restore(step, args=ocp.args.Composite(**args))
+            return {name: _with_empty(found[name], x) for name, x in template.items()}
         except Exception as error:  # whatever the storage layer raises on damaged files
             reason = str(error).splitlines()[0][:200]
             print(
@@ -107,7 +127,8 @@ class Checkpoints:
 
     def save(self, step: int, run: Run) -> bool:
         """Start saving, and return as soon as the run may be donated. False if that failed."""
-        args = {name: ocp.args.StandardSave(tree) for name, tree in _items(run).items()}
+        items = {name: _without_empty(tree) for name, tree in _items(run).items()}
+        args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         self.saved = time.monotonic()
         try:
             if self.manager.latest_step() != step:
