@@ -13,11 +13,14 @@ import jax
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def compile_quickly(request, monkeypatch):
-    """Most tests take longer to compile well than to run, here and in the processes they start."""
-    quickly = "learning" not in request.path.parts
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(quickly)))
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Most tests take longer to compile well than to run, here and in the processes they start.
+
+    A hook, since it has to come before fixtures of modules too: bits depend on it.
+    """
+    quickly = "learning" not in item.path.parts
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))
     jax.config.update("jax_disable_most_optimizations", quickly)
 
 
