@@ -128,12 +128,12 @@ CASES = {
     "iql": Case(iql, iql.Config()),
     "cql": Case(cql, cql.Config(parts=16 if jax.default_backend() == "cpu" else 1), length=10),
     "decision_transformer": Case(
-        decision_transformer, DT, length=2, data=windows, draw=from_windows
+        decision_transformer, DT, length=10, data=windows, draw=from_windows
     ),
     "decision_mamba": Case(
         decision_transformer,
         replace(DT, backbone="mamba"),
-        length=2,
+        length=10,
         data=windows,
         draw=from_windows,
         beside="decision_transformer",
