@@ -7,10 +7,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 
 from jaxrl import parallel
+from jaxrl.agents import ppo
 from jaxrl.types import Agent
 from tests.agents.catalog import CASES
 from tests.golden import regenerate
@@ -72,6 +74,17 @@ def test_init_matches_its_shapes(case):
     assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(state))
     shapes = jax.eval_shape(agent.init, jax.random.key(1))
     chex.assert_trees_all_equal_shapes_and_dtypes(state, shapes)
+
+
+@once_an_agent
+def test_an_optimiser_given_with_the_networks_takes_the_place_of_the_agents(case):
+    plain = lambda *step: optax.sgd(0.1)  # noqa: E731
+    networks = case.module.build(case.spec, case.config)
+    fields = [name for name in networks._fields if name.endswith("optimizer")]
+    given = {name: plain if case.module is ppo else plain() for name in fields}
+    agents = case.make(), case.module.make(case.spec, case.config, networks._replace(**given))
+    own, ours = (jax.eval_shape(agent.init, jax.random.key(0)) for agent in agents)
+    assert len(jax.tree.leaves(ours)) < len(jax.tree.leaves(own))  # moments of Adam are gone
 
 
 @every

@@ -18,7 +18,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.errors import check_config, check_continuous, check_range
-from jaxrl.ops import losses
+from jaxrl.ops import losses, optimizers
 from jaxrl.types import (
     Agent,
     Array,
@@ -60,7 +60,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """The module and the loss, which a user may replace, and the optimiser that `make` adds."""
+    """The module, the loss and the optimiser, for a user to replace; `make` adds the last."""
 
     actor: Any  # obs -> distribution
     imitation: Any  # params, networks, batch, key -> loss, metrics; honours batch.weight
@@ -154,7 +154,9 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_continuous("bc", spec.num_actions)
     check_range("dropout", config.dropout, 0, 1)
     networks = networks or build(spec, config)
-    networks = networks._replace(optimizer=optax.adam(config.learning_rate, eps=config.adam_eps))
+    networks = optimizers.unless_given(
+        networks, optimizer=optax.adam(config.learning_rate, eps=config.adam_eps)
+    )
     return Agent(
         init=partial(init, networks, spec),
         update=partial(update, networks, config),

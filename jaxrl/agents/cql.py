@@ -18,7 +18,7 @@ import optax
 from jaxrl import networks as nets
 from jaxrl.agents import bc, sac
 from jaxrl.errors import UserError, check_config, check_continuous, check_range
-from jaxrl.ops import conservative, losses, rows
+from jaxrl.ops import conservative, losses, optimizers, rows
 from jaxrl.types import (
     Agent,
     Array,
@@ -88,7 +88,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Modules, which a user may replace, and the optimisers that `make` adds."""
+    """Modules and optimisers, which a user may replace; `make` adds optimisers where none are."""
 
     actor: Any  # obs -> distribution
     critic: Any  # obs, action -> [E, ...]
@@ -288,7 +288,8 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     for name, low in {"weight": 0, "actions": 1, "parts": 1, "softness": 1e-6}.items():
         check_range(name, getattr(config, name), low)
     networks = networks or build(spec, config)
-    networks = networks._replace(
+    networks = optimizers.unless_given(
+        networks,
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),
         actor_optimizer=optax.adam(config.actor_learning_rate, eps=config.adam_eps),
     )

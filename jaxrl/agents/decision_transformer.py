@@ -68,7 +68,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """The module, which a user may replace, and the optimiser that `make` adds."""
+    """The module and the optimiser, which a user may replace; `make` adds one where none is."""
 
     model: Any  # Segment [B, K] -> distributions of the actions, [B, K] of them
     optimizer: optax.GradientTransformation | None = None
@@ -164,7 +164,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     if config.width % config.heads:
         raise UserError(f"heads: found {config.heads}, which does not divide width {config.width}")
     networks = networks or build(spec, config)
-    networks = networks._replace(optimizer=optimizer(config))
+    networks = optimizers.unless_given(networks, optimizer=optimizer(config))
     return Agent(
         init=partial(init, networks, spec),
         update=partial(update, networks, config),

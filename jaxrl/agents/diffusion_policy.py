@@ -21,7 +21,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.errors import UserError, check_config, check_continuous, check_range
-from jaxrl.ops import diffusion, edm, flow, limits, losses, sampling
+from jaxrl.ops import diffusion, edm, flow, limits, losses, optimizers, sampling
 from jaxrl.ops.limits import Ranges
 from jaxrl.ops.sampling import Process
 from jaxrl.types import (
@@ -285,7 +285,7 @@ def make(
     optimizer = optax.adamw(
         learning_rate(config), config.adam_b1, eps=config.adam_eps, weight_decay=config.weight_decay
     )
-    networks = networks._replace(optimizer=optimizer)
+    networks = optimizers.unless_given(networks, optimizer=optimizer)
     return Agent(
         init=partial(init, networks, spec, config, data),
         update=partial(update, networks, config),

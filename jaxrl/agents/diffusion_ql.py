@@ -78,7 +78,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Modules and the process, which a user may replace, and the optimiser that `make` adds."""
+    """Modules, process and optimiser, which a user may replace; `make` adds the last if missing."""
 
     actor: Any  # x [B, A], time [B], obs -> [B, A]
     critic: Any  # obs, action -> [2, B]
@@ -262,7 +262,9 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     networks = networks or build(spec, config)
     rate = optimizers.cosine(config.learning_rate, config.decay_steps)
     optimizer = optax.adam(rate, eps=config.adam_eps)
-    networks = networks._replace(optimizer=optimizers.clipped(optimizer, config.max_norm))
+    networks = optimizers.unless_given(
+        networks, optimizer=optimizers.clipped(optimizer, config.max_norm)
+    )
     return Agent(
         init=partial(init, networks, spec),
         update=partial(update, networks, config),

@@ -24,7 +24,7 @@ import optax
 from jaxrl import networks as nets
 from jaxrl.agents import sac
 from jaxrl.errors import check_config, check_continuous, check_range
-from jaxrl.ops import distributional, losses, moments
+from jaxrl.ops import distributional, losses, moments, optimizers
 from jaxrl.types import (
     Agent,
     Array,
@@ -86,7 +86,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Modules, which a user may replace, and the optimisers that `make` adds."""
+    """Modules and optimisers, which a user may replace; `make` adds optimisers where none are."""
 
     actor: Any  # obs -> distribution
     critic: Any  # obs, action -> mean [E, B], standard deviation [E, B]
@@ -284,7 +284,8 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_range("delay", config.delay, 1)
     check_range("temperature", config.temperature, 0)
     networks = networks or build(spec, config)
-    networks = networks._replace(
+    networks = optimizers.unless_given(
+        networks,
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),
         temperature_optimizer=optax.adam(config.temperature_learning_rate, eps=config.adam_eps),
     )

@@ -143,7 +143,8 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
         check_range(name, getattr(config, name), 1)
     networks = networks or build(spec, config)
     rate = optimizers.cosine(config.learning_rate, config.decay_steps)
-    networks = networks._replace(
+    networks = optimizers.unless_given(
+        networks,
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),
         actor_optimizer=optax.adamw(rate, eps=config.adam_eps, weight_decay=config.weight_decay),
     )

@@ -177,7 +177,8 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check(config)
     networks = networks or build(spec, config)
     rate = optimizers.cosine(config.learning_rate, config.decay_steps)
-    networks = networks._replace(
+    networks = optimizers.unless_given(
+        networks,
         optimizer=optax.adam(config.learning_rate, eps=config.adam_eps),
         actor_optimizer=optax.adam(rate, eps=config.adam_eps),
     )

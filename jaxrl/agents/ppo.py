@@ -88,7 +88,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Modules, which a user may replace, and the optimiser that `make` adds."""
+    """Modules and the optimiser, which a user may replace; `make` adds one where none is."""
 
     actor: Any  # obs -> distribution
     critic: Any  # obs -> [...]
@@ -295,7 +295,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     for name in ("clip", "value_clip"):
         check_range(name, getattr(config, name), 1e-6)
     networks = networks or build(spec, config)
-    networks = networks._replace(optimizer=partial(make_optimizer, config))
+    networks = optimizers.unless_given(networks, optimizer=partial(make_optimizer, config))
     return Agent(
         init=partial(init, networks, spec, config),
         update=partial(update, networks, config),

@@ -18,7 +18,7 @@ import optax
 
 from jaxrl import networks as nets
 from jaxrl.errors import check_config, check_continuous, check_range
-from jaxrl.ops import losses, moments
+from jaxrl.ops import losses, moments, optimizers
 from jaxrl.types import (
     Agent,
     Array,
@@ -73,7 +73,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Modules, which a user may replace, and the optimiser that `make` adds."""
+    """Modules and the optimiser, which a user may replace; `make` adds one where none is."""
 
     actor: Any  # obs -> distribution
     critic: Any  # obs, action -> [E, B]
@@ -245,7 +245,9 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_range("temperature", config.temperature, 0)
     check_range("critics", config.critics, 1)
     networks = networks or build(spec, config)
-    networks = networks._replace(optimizer=optax.adam(config.learning_rate, eps=config.adam_eps))
+    networks = optimizers.unless_given(
+        networks, optimizer=optax.adam(config.learning_rate, eps=config.adam_eps)
+    )
     return Agent(
         init=partial(init, networks, spec, config),
         update=partial(update, networks, config),

@@ -19,7 +19,7 @@ from jaxrl import networks as nets
 from jaxrl.agents import sac
 from jaxrl.distributions import Categorical
 from jaxrl.errors import UserError, check_config, check_range
-from jaxrl.ops import losses, moments
+from jaxrl.ops import losses, moments, optimizers
 from jaxrl.types import Agent, Array, Key, Metrics, Params, Spec, Transition, descend
 
 PROGRESS = "td_error"
@@ -151,7 +151,9 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_range("critics", config.critics, 1)
     check_range("target_entropy", config.target_entropy, 0, 1)
     networks = networks or build(spec, config)
-    networks = networks._replace(optimizer=optax.adam(config.learning_rate, eps=config.adam_eps))
+    networks = optimizers.unless_given(
+        networks, optimizer=optax.adam(config.learning_rate, eps=config.adam_eps)
+    )
     return Agent(
         init=partial(init, networks, spec, config),
         update=partial(update, networks, config),

@@ -18,7 +18,7 @@ import optax
 from jaxrl import networks as nets
 from jaxrl.agents import bc, sac
 from jaxrl.errors import check_config, check_continuous, check_range
-from jaxrl.ops import losses
+from jaxrl.ops import losses, optimizers
 from jaxrl.types import (
     Agent,
     Array,
@@ -211,7 +211,9 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_range("alpha", config.alpha, 0)
     check_range("delay", config.delay, 1)
     networks = networks or build(spec, config)
-    networks = networks._replace(optimizer=optax.adam(config.learning_rate, eps=config.adam_eps))
+    networks = optimizers.unless_given(
+        networks, optimizer=optax.adam(config.learning_rate, eps=config.adam_eps)
+    )
     return Agent(
         init=partial(init, networks, spec),
         update=partial(update, networks, config),

@@ -1,8 +1,10 @@
 """What several agents do to an optimiser."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import optax
+
+Networks = TypeVar("Networks", bound=Any)
 
 
 def cosine(rate: float, steps: int) -> Any:
@@ -17,3 +19,8 @@ def clipped(
     if max_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(max_norm), optimizer)
+
+
+def unless_given(networks: Networks, **own: Any) -> Networks:
+    """An agent's networks with its `own` optimisers in those fields that hold none."""
+    return networks._replace(**{k: x for k, x in own.items() if getattr(networks, k) is None})
