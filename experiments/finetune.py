@@ -3,8 +3,8 @@
     python experiments/iql.py --out runs/iql
     python experiments/finetune.py --run runs/iql --steps 5000
 
-Pendulum, three seeds: from -198, -206 and -197 to -178, -183 and -177 in 23 s on two cores of a
-Xeon.
+Pendulum, three seeds: from -198, -206 and -197 to -178, -183 and -177 in 22 s on two cores of a
+Xeon (benchmarks/results/finetune_iql_pendulum.json).
 
     python experiments/finetune.py --dataset local/data/expert --offline-share 0.5
 

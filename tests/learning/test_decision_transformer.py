@@ -14,6 +14,7 @@ from jaxrl.data.episodes import Episode, from_episodes
 from jaxrl.envs.base import auto_reset
 from jaxrl.loops import evaluate, offline
 from jaxrl.types import Spec
+from tests import toys
 
 SMALL = dt.Config(
     width=16, layers=2, state=2, max_timestep=8, dropout=None, learning_rate=3e-3, warmup=100
@@ -87,33 +88,43 @@ def test_without_its_return_it_cannot_choose():
     assert high == low
 
 
-LUCK = 0.1  # arm 0 pays with this probability and arm 1 with the rest; arm 1 is seldom pulled
-
-
-def gamble_env():
-    """One pull of an arm."""
+def one_pull(pay):
+    """One pull of arm 0 or 1, which earns `pay(arm, key)`."""
 
     def reset(key):
         del key
         return jnp.int32(0), jnp.ones(1)
 
     def dynamics(state, action, key):
-        paid = jax.random.bernoulli(key, jnp.where(action == 1, 1 - LUCK, LUCK))
-        return state, jnp.ones(1), paid.astype(float), jnp.asarray(True)
+        return state, jnp.ones(1), pay(action, key), jnp.asarray(True)
 
     return auto_reset(Spec.categorical(1, 2), reset, dynamics, 1)
 
 
-def gamble_data(pulls=8000):
-    rng = np.random.default_rng(0)
-    arm = rng.random(pulls) < LUCK
-    paid = rng.random(pulls) < np.where(arm, 1 - LUCK, LUCK)
+def pulls(arms, paid):
+    """Episodes of one pull each."""
     ones = np.ones((2, 1))
     data = [
         Episode(ones, np.array([a], np.int32), np.array([r], float), np.zeros(1))
-        for a, r in zip(arm, paid, strict=True)
+        for a, r in zip(arms, paid, strict=True)
     ]
     return from_episodes(data, 8, num_actions=2)
+
+
+LUCK = 0.1  # arm 0 pays with this probability and arm 1 with the rest; arm 1 is seldom pulled
+
+
+def gamble_env():
+    def pay(arm, key):
+        return jax.random.bernoulli(key, jnp.where(arm == 1, 1 - LUCK, LUCK)).astype(float)
+
+    return one_pull(pay)
+
+
+def gamble_data(n=8000):
+    rng = np.random.default_rng(0)
+    arms = rng.random(n) < LUCK
+    return pulls(arms, rng.random(n) < np.where(arms, 1 - LUCK, LUCK))
 
 
 @pytest.mark.slow
@@ -124,3 +135,69 @@ def test_luck_is_mistaken_for_skill(scale, expected):
     agent, states = trained(config, gamble_data())
     found = mean_returns(agent, config, gamble_env(), states, [1.0], 20_000, greedy=False)
     np.testing.assert_allclose(found, [expected], atol=0.05)
+
+
+def risky_env():
+    """Arm 0 pays 1, arm 1 either 5 or -15."""
+
+    def pay(arm, key):
+        return jnp.where(arm == 1, jnp.where(jax.random.bernoulli(key), 5.0, -15.0), 1.0)
+
+    return one_pull(pay)
+
+
+def risky_data(n=8000):
+    rng = np.random.default_rng(0)
+    arms = rng.random(n) < 0.5
+    return pulls(arms, np.where(arms, np.where(rng.random(n) < 0.5, 5.0, -15.0), 1.0))
+
+
+@pytest.mark.slow
+def test_the_best_return_of_the_data_is_asked_of_the_arm_that_loses_on_average():
+    config = dataclasses.replace(SMALL, context=1, return_scale=5.0)
+    agent, states = trained(config, risky_data())
+    found = mean_returns(agent, config, risky_env(), states, [5.0, 1.0], 20_000, greedy=False)
+    np.testing.assert_allclose(found, [-5.0, 1.0], atol=0.5)
+
+
+def fork_env(start):
+    """The task of `toys.fork_stitch`, begun at the state of that number: A, B or M."""
+
+    def reset(key):
+        del key
+        return jnp.int32(start), jnp.eye(3)[start]
+
+    def dynamics(state, action, key):
+        del key
+        up, at_a, at_m = action[0] >= 0, state == 0, state == 2
+        reward = jnp.where(at_m, jnp.where(up, 1.0, 0.0), jnp.where(at_a & ~up, 0.3, 0.0))
+        return jnp.int32(2), jnp.eye(3)[2], reward, at_m | (at_a & ~up)
+
+    return auto_reset(Spec.continuous(3, 1), reset, dynamics, 2)
+
+
+def fork_data():
+    rows = jax.tree.map(np.asarray, toys.fork_stitch())
+    first, second = rows.obs[:, 2] == 0, rows.obs[:, 2] == 1
+    alone = rows.last & first  # (A -): the only episodes of one step
+    long = [np.flatnonzero(first & ~alone), np.flatnonzero(second)]  # in the same order
+    return from_episodes(
+        [episode(rows, [i]) for i in np.flatnonzero(alone)]
+        + [episode(rows, list(pair)) for pair in zip(*long, strict=True)],
+        8,
+    )
+
+
+def episode(rows, steps):
+    obs = np.concatenate([rows.obs[steps], rows.next_obs[steps[-1:]]])
+    return Episode(obs, rows.action[steps], rows.reward[steps], rows.discount[steps])
+
+
+@pytest.mark.slow
+def test_trajectories_are_ranked_and_not_stitched():
+    """No trajectory from A scores above 0.3, though 1 is to be had; from B one does."""
+    config = dataclasses.replace(SMALL, context=2)
+    agent, states = trained(config, fork_data())
+    a, b = (mean_returns(agent, config, fork_env(s), states, [1.0], 8)[0] for s in (0, 1))
+    assert a <= 0.4
+    assert b == 1.0
