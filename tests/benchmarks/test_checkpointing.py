@@ -3,6 +3,7 @@ import pytest
 from benchmarks import checkpointing
 
 
+@pytest.mark.slow
 def test_a_save_is_measured_against_calm_chunks():
     config = checkpointing.Config(capacity=1024, saves=2, seconds=0.05, chunk=2)
     found = checkpointing.measure(config)

@@ -22,6 +22,7 @@ def cases(monkeypatch):
     return small
 
 
+@pytest.mark.slow
 def test_measures_all_policies_and_writes_what_it_found(cases, tmp_path, capsys):
     path = tmp_path / "latency.json"
     latency.main(latency.Config(json=path, seconds=0.002))

@@ -31,6 +31,7 @@ def test_a_dataset_says_how_the_expert_did(data):
     assert source.spec.obs.shape == (18,)
 
 
+@pytest.mark.slow
 def test_diffusion_policy_is_scored_on_push_t(data, script, tmp_path, capsys):
     out = tmp_path / "run"
     script("diffusion_policy", "--dataset", f"local/{data}", "--out", out, *SMALL)

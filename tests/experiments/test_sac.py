@@ -78,6 +78,7 @@ def test_sweeps_that_cannot_be(refused, flags, message, tmp_path):
     assert message in refused("sac", *TINY, *flags, "--out", tmp_path)
 
 
+@pytest.mark.slow
 def test_more_steps_continue(sac, tmp_path):
     sac(*TINY, "--out", tmp_path / "a", "--num-seeds", 1)
     sac(*TINY, "--out", tmp_path / "a", "--num-seeds", 1, "--steps", 80)
@@ -85,6 +86,7 @@ def test_more_steps_continue(sac, tmp_path):
     scripts.assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_reports_reports_the_same(sac, tmp_path, monkeypatch):
     flags = (*TINY, "--num-seeds", 2)
     monkeypatch.setattr(loop, "STRETCH", 8)
