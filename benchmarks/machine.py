@@ -14,7 +14,12 @@ import jax
 from jaxrl import provenance
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of `ru_maxrss`
-PATHS = ("--json", "--peers-dir", "--cache")  # flags whose values are directories of this machine
+PATHS = (
+    "--json",
+    "--peers-dir",
+    "--cache",
+    "--profile",
+)  # flags whose values are directories of this machine
 
 
 def about(module: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Agents at work: updates alone in a compiled loop, and a whole run on Gymnasium."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from benchmarks import flops, timing
 from benchmarks.cases import SIMULATOR, SPEC, Case, transitions
 from benchmarks.timing import Window
-from jaxrl import envs
+from jaxrl import envs, parallel
 from jaxrl.envs import Env, HostEnv, wrappers
 from jaxrl.loops import acting, host, off_policy, on_policy
 from jaxrl.types import Agent, PyTree, Spec
@@ -44,15 +45,30 @@ class Player:
         return timing.window(self.play, self.length, seconds)
 
 
-def compiled(case: Case, seconds: float) -> Program:
-    """The agent's updates in one `scan`, each on a batch of its own."""
-    agent = case.module.make(SPEC, case.config)
-    data = jax.jit(case.data)(jax.random.key(0))
-    state = jax.jit(agent.init)(jax.random.key(1))
+def update_of(case: Case, seeds: int) -> tuple[Callable, Callable]:
+    """A first state from a key, and an update of one seed, or of several at once, from data."""
+    agent, draw = case.module.make(SPEC, case.config), case.draw
+    if seeds > 1:
+        agent, draw = parallel.seeds(agent, seeds, "vmap"), jax.vmap(draw, (None, 0))
 
-    def one(state: PyTree, data: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
-        batch = case.draw(data, jax.random.fold_in(key, SAMPLE))
-        return agent.update(state, batch, jax.random.fold_in(key, LEARN))
+    def keys(key: jax.Array) -> jax.Array:
+        return jax.random.split(key, seeds) if seeds > 1 else key
+
+    def init(key: jax.Array) -> PyTree:
+        return agent.init(keys(key))
+
+    def update(state: PyTree, data: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
+        batch = draw(data, keys(jax.random.fold_in(key, SAMPLE)))
+        return agent.update(state, batch, keys(jax.random.fold_in(key, LEARN)))
+
+    return init, update
+
+
+def compiled(case: Case, seconds: float, seeds: int = 1) -> Program:
+    """The agent's updates in one `scan`, each on a batch of its own, of one seed or several."""
+    init, one = update_of(case, seeds)
+    data = jax.jit(case.data)(jax.random.key(0))
+    state = jax.jit(init)(jax.random.key(1))
 
     def many(state: PyTree, data: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
         def body(state: PyTree, i: jax.Array) -> tuple[PyTree, PyTree]:

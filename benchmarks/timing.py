@@ -40,12 +40,12 @@ def medians(raw: Raw) -> dict[str, float]:
     return {name: statistics.median(rates[1:]) for name, rates in raw.items()}
 
 
-def ceiling(seconds: float) -> Window:
+def ceiling(seconds: float, size: int = SIZE) -> Window:
     """FLOP/s of a chain of float32 products, the unit in which agents are measured.
 
     Each product takes the one before; the fixed factor is orthogonal, so that norms stay.
     """
-    noise = jax.random.normal(jax.random.key(0), (SIZE, SIZE), jnp.float32)
+    noise = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
     factor, _ = jnp.linalg.qr(noise)
 
     def chain(x: jax.Array) -> jax.Array:
@@ -53,3 +53,15 @@ def ceiling(seconds: float) -> Window:
 
     program = jax.jit(chain).lower(factor).compile()
     return lambda: window(lambda: program(factor), flops.count(chain, factor), seconds)
+
+
+def bandwidth(seconds: float, size: int) -> Window:
+    """Bytes per second, read and written, of an array of `size` bytes that is scaled in place."""
+    program = jax.jit(lambda x: jnp.float32(0.999) * x, donate_argnums=0)
+    held = [jnp.ones(size // 4, jnp.float32)]
+
+    def play() -> jax.Array:
+        held[0] = program(held[0])
+        return held[0]
+
+    return lambda: window(play, 2 * size, seconds)
