@@ -29,7 +29,7 @@ class Config:
 
     agents: tuple[str, ...] = ("iql", "bc")
     transitions: int = 1_000_000
-    stream: int = 64_000  # transitions of a pool, which last for 250 updates
+    stream: int = 64_000  # transitions of a pool, which last for 200 updates
     seconds: float = 10.0  # length of a window: several pools
     json: Path | None = None  # where results go
 

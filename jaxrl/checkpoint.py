@@ -121,6 +121,10 @@ class Checkpoints:
         for damaged in [s for s in self.manager.all_steps() if s > step]:
             self.manager.delete(damaged)
 
+    def steps(self) -> list[int]:
+        """Where there are checkpoints, that under way included."""
+        return self.manager.all_steps()
+
     def due(self) -> bool:
         """Whether the last save is long enough ago."""
         return time.monotonic() - self.saved >= self.every

@@ -5,7 +5,7 @@ import functools
 import io
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -24,7 +24,7 @@ from jaxrl.types import Metrics, Policy, Spec, State
 SCORE_KEY = 2**31 - 1  # every seed and every report is scored from the same starts
 FREE = (*provenance.FREE, "processes", "checkpoint_every", "seeds", "cache")
 GROUND = ("python", "versions", "commit", "dirty")  # of which processes of a run may have but one
-PARTS = "report.npz"  # in the directory of a run that was stopped between two reports
+PARTS = "report-{}.npz"  # in the directory of a run, with the step of a checkpoint between reports
 
 
 class Preempted(Exception):
@@ -104,23 +104,33 @@ class Session:
         each = self.config.loop.iteration_steps
         total, every = -(-self.config.steps // each), max(1, self.config.loop.report_every // each)
         parts = read_parts(self.directory, self.step)
-        playing = loops.train(loop, self.keys, self.run, total, every, self.terminated, parts)
-        for run, metrics in playing:
+
+        def pause() -> bool:
+            return self.terminated() or processes.first(saved.due())
+
+        for run, metrics in loops.train(loop, self.keys, self.run, total, every, pause, parts):
             self._at(run)
             self._refuse_non_finite(run, metrics)
-            if parts:  # stopped between two reports
-                break
-            yield run, metrics
-            if self.terminated.come or processes.first(self._reached()):
+            if not parts:
+                yield run, metrics
+            if self.terminated() or (not parts and processes.first(self._reached())):
                 break
             if processes.first(saved.due()):
-                saved.save(self.step, run)
-        if jax.process_index() == 0:
-            write_parts(self.directory, self.step, parts)
-        if not (saved.save(self.step, self.run) and saved.wait()):
+                self._save(saved, parts)
+        if not (self._save(saved, parts) and saved.wait()):
             raise UserError(f"out: the last state could not be saved in {self.directory}")
         if self.terminated.come:
             raise Preempted(self.terminated.signal)
+
+    def _save(self, saved: checkpoint.Checkpoints, parts: list[Metrics]) -> bool:
+        """Save the run, and with it what it will report next."""
+        first = jax.process_index() == 0
+        if first:
+            write_parts(self.directory, self.step, parts)
+        done = saved.save(self.step, self.run)
+        if first:
+            forget_parts(self.directory, saved.steps())
+        return done
 
     def _placed(self, loop: Loop) -> Loop:
         if not self.values:
@@ -309,16 +319,22 @@ def write_parts(directory: Path, step: int, parts: list[Metrics]) -> None:
     if parts:
         stacked: Any = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         packed = io.BytesIO()
-        np.savez(packed, **stacked, step=step)
-        paths.replace(directory / PARTS, packed.getvalue())
+        np.savez(packed, **stacked)
+        paths.replace(directory / PARTS.format(step), packed.getvalue())
 
 
 def read_parts(directory: Path, step: int) -> list[Metrics]:
-    """What `write_parts` kept, if it was at this step."""
+    """What `write_parts` kept at this step, if anything."""
     try:
-        stacked = dict(np.load(io.BytesIO((directory / PARTS).read_bytes())))
+        stacked = dict(np.load(io.BytesIO((directory / PARTS.format(step)).read_bytes())))
     except (FileNotFoundError, zipfile.BadZipFile, ValueError):  # none, or cut short
         return []
-    if stacked.pop("step") != step:
-        return []
     return [{name: x[i] for name, x in stacked.items()} for i in range(len(stacked["updates"]))]
+
+
+def forget_parts(directory: Path, steps: Collection[int]) -> None:
+    """Remove what `write_parts` kept for checkpoints that are no more; those of `steps` are."""
+    kept = {PARTS.format(step) for step in steps}
+    for path in directory.glob(PARTS.format("*")):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)

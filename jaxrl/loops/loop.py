@@ -14,7 +14,7 @@ from jaxrl.errors import UserError
 from jaxrl.networks.placement import activations
 from jaxrl.types import Array, Key, Metrics, PyTree
 
-STRETCH = 1_000  # iterations between two looks at whether to stop; seconds, on any device
+STRETCH = 100  # iterations, at most, between two looks at whether to save or to stop
 
 
 class Run(NamedTuple):
@@ -80,29 +80,42 @@ def train(
     run: Run,
     iterations: int,
     report_every: int,
-    stop: Callable[[], bool] = lambda: False,
+    pause: Callable[[], bool] = lambda: False,
     parts: list[Metrics] | None = None,
 ) -> Iterator[tuple[Run, Metrics]]:
     """Play until `iterations` are done in all, yielding every `report_every` of them.
 
-    `stop` is asked every `STRETCH` iterations; once it is true, the run so far comes last.
+    `pause` is asked after every stretch, which is at most `STRETCH` iterations; where it is true,
+    the run so far is yielded too, and whoever iterates may stop there.
 
     Args:
-      parts: filled with the metrics of stretches since the last report. Where it is not empty at
-        the end, `stop` came between two reports, and the next call, given it, completes the one.
+      parts: filled with the metrics of stretches since the last report, and empty at a report.
+        Where a run stopped between two of them, the next call, given these, completes the report.
     """
     done, parts = int(step_of(run)), [] if parts is None else parts
-    while done < iterations and not stop():
-        end = min(done - done % report_every + report_every, iterations)
-        while done < end and not stop():
-            n = min(STRETCH - done % STRETCH, end - done)
-            run, metrics = loop.advance(run, jax.random.clone(key), n)
-            done += n
-            parts.append(jax.device_get(metrics))
-        report = average(jax.tree.map(lambda *x: jnp.stack(x), *parts))
-        if done == end:
-            parts.clear()
-        yield run, report
+    size = stretch(report_every)
+    while done < iterations:
+        begin = done - done % report_every
+        end = min(begin + report_every, iterations)
+        n = min(size - (done - begin) % size, end - done)
+        run, metrics = loop.advance(run, jax.random.clone(key), n)
+        done += n
+        parts.append(jax.device_get(metrics))
+        if done == end or pause():
+            report = average(jax.tree.map(lambda *x: jnp.stack(x), *parts))
+            if done == end:
+                parts.clear()
+            yield run, report
+
+
+def stretch(report_every: int) -> int:
+    """Iterations in one call: equal parts of a report, so that one program is compiled.
+
+    Where no number of parts divides it, the last one is shorter.
+    """
+    least = -(-report_every // STRETCH)
+    even = (k for k in range(least, 10 * least) if report_every % k == 0)
+    return -(-report_every // next(even, least))
 
 
 def step_of(run: Run | tuple[Run, ...]) -> Array:

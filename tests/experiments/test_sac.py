@@ -1,6 +1,7 @@
 """The SAC script as a user meets it: what it writes, and what it says to bad input."""
 
 import json
+import shutil
 import signal
 from functools import partial
 
@@ -92,7 +93,7 @@ def test_a_run_stopped_between_reports_reports_the_same(sac, tmp_path, monkeypat
     monkeypatch.setattr(loop, "STRETCH", 8)
     sac(*flags, "--out", tmp_path / "b")
     train = loops.train
-    monkeypatch.setattr(session.loops, "train", terminated(at=7, train=train))
+    monkeypatch.setattr(session.loops, "train", terminated(at=4, train=train))
     with pytest.raises(SystemExit) as exit:
         sac(*flags, "--out", tmp_path / "c")
     assert exit.value.code == 143
@@ -102,18 +103,29 @@ def test_a_run_stopped_between_reports_reports_the_same(sac, tmp_path, monkeypat
     scripts.assert_same_run(tmp_path / "b", tmp_path / "c")
 
 
+def test_a_long_way_to_a_report_has_checkpoints_too(sac, tmp_path, monkeypatch):
+    flags = (*TINY, "--num-seeds", 2)
+    monkeypatch.setattr(loop, "STRETCH", 8)
+    sac(*flags, "--out", tmp_path / "a")
+    sac(*flags, "--out", tmp_path / "b", "--checkpoint-every", 0)
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "40")
+    assert [path.name for path in (tmp_path / "b").glob("report-*")] == ["report-35.npz"]
+    sac(*flags, "--out", tmp_path / "b")
+    scripts.assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
 def terminated(at, train):
-    """`loops.train` that receives SIGTERM when it asks the `at`-th time whether to stop."""
+    """`loops.train` that receives SIGTERM when it asks the `at`-th time whether to pause."""
     asked = []
 
     def with_signal(*args):
-        *args, stop, parts = args
+        *args, pause, parts = args
 
         def asking():
             asked.append(True)
             if len(asked) == at:
                 signal.raise_signal(signal.SIGTERM)
-            return stop()
+            return pause()
 
         return train(*args, asking, parts)
 

@@ -1,5 +1,6 @@
 """What a compiled loop may not do: talk to the host."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ from jaxrl import envs, loops, parallel
 from jaxrl.agents import iql, ppo, sac
 from jaxrl.data.episodes import from_episodes
 from jaxrl.loops import off_policy, offline, on_policy
-from jaxrl.loops.loop import compiled
+from jaxrl.loops.loop import compiled, stretch
 from tests.data import synthetic
 
 PENDULUM = envs.make("jaxrl/Pendulum-v1")
@@ -70,3 +71,30 @@ def test_a_call_on_the_host_would_be_seen():
         return run, metrics | {"host": jax.pure_callback(np.float32, shape, run.step)}
 
     assert "callback" in lowered(compiled(loop.begin, step, *loop.data))
+
+
+@pytest.mark.parametrize(
+    "report_every, expected", [(1, 1), (60, 60), (1_000, 100), (125, 25), (997, 100)]
+)
+def test_a_report_is_played_in_equal_stretches_where_that_is_possible(report_every, expected):
+    assert stretch(report_every) == expected
+
+
+def test_a_pause_shows_the_run_between_reports_and_changes_no_report():
+    loop, key = offline_loop(), jax.random.key(0)
+
+    def played(pause):
+        parts, seen = [], []
+        for run, metrics in loops.train(loop, key, loop.begin(key), 250, 125, pause, parts):
+            seen.append((int(run.step), len(parts), metrics))
+        return seen
+
+    straight, paused = played(lambda: False), played(lambda: True)
+    assert [step for step, *_ in straight] == [125, 250]
+    assert [(step, n) for step, n, _ in paused] == [
+        *((step, step // 25) for step in (25, 50, 75, 100)),
+        (125, 0),
+        *((step, step // 25 - 5) for step in (150, 175, 200, 225)),
+        (250, 0),
+    ]
+    chex.assert_trees_all_equal(straight[-1][2], paused[-1][2])
