@@ -14,12 +14,8 @@ import jax
 from jaxrl import provenance
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of `ru_maxrss`
-PATHS = (
-    "--json",
-    "--peers-dir",
-    "--cache",
-    "--profile",
-)  # flags whose values are directories of this machine
+# Flags whose values are directories of this machine.
+PATHS = ("--json", "--peers-dir", "--cache", "--profile")
 
 
 def about(module: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@
     python -m benchmarks.rooflines --agents sac iql --seeds 1 8
 
 An update can be no faster than its products at the best rate of large products, nor than reading
-and writing the state and reading the batch once at the best rate of scaling a large array; both
+and writing the state and reading the batch once at the best rate of negating a large array; both
 rates are measured in the same process. `--profile` keeps a trace of the program with the smallest
 share, for TensorBoard or XProf. Meant for an accelerator; a CPU takes small numbers of seeds.
 """
@@ -21,6 +21,7 @@ from benchmarks import machine, programs, timing
 from benchmarks.cases import CASES, Case
 from jaxrl import experiment
 from jaxrl.errors import check_range, unknown_name
+from jaxrl.loops.loop import nbytes
 
 SIZES = {"cpu": (1024, 2**26)}  # of the large products, and bytes of the large array
 ON_ACCELERATORS = (8192, 2**30)
@@ -50,11 +51,7 @@ def traffic(case: Case, seeds: int) -> int:
     key = jax.random.key(0)
     data = jax.eval_shape(case.data, key)
     batch = jax.eval_shape(case.draw, data, key)
-    return 2 * _bytes(jax.eval_shape(init, key)) + seeds * _bytes(batch)
-
-
-def _bytes(tree: Any) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    return 2 * nbytes(jax.eval_shape(init, key)) + seeds * nbytes(batch)
 
 
 def limits(flops: float, moved: float, peaks: Mapping[str, float]) -> dict[str, float]:
@@ -67,15 +64,22 @@ def measure(name: str, config: Config, peaks: Mapping[str, float]) -> list[dict[
     case = CASES[name]
     played = {n: programs.compiled(case, config.seconds, n) for n in config.seeds}
     medians = timing.medians(timing.interleaved({str(n): p.window for n, p in played.items()}))
-    rows = []
-    for n, program in played.items():
-        least = limits(program.flops, traffic(case, n), peaks)
+
+    def row(n: int, program: programs.Program) -> dict[str, Any]:
+        rate, least = medians[str(n)], limits(program.flops, traffic(case, n), peaks)
         bound = max(least, key=least.__getitem__)
-        rate = medians[str(n)]
-        facts = {"agent": name, "seeds": n, "updates_per_second": rate * n, "bound": bound}
-        rows.append(facts | {"share": rate * least[bound], "flops": program.flops})
-        rows[-1] |= {"compile_seconds": program.compile_seconds, "bytes": program.bytes}
-    return rows
+        return {
+            "agent": name,
+            "seeds": n,
+            "updates_per_second": rate * n,
+            "bound": bound,
+            "share": rate * least[bound],
+            "flops": program.flops,
+            "compile_seconds": program.compile_seconds,
+            "bytes": program.bytes,
+        }
+
+    return [row(n, program) for n, program in played.items()]
 
 
 def keep_trace(row: Mapping[str, Any], directory: Path) -> None:

@@ -86,7 +86,7 @@ class Checkpoints:
           UserError: there are checkpoints, and none can be read.
         """
         run = begin()
-        steps = sorted(self.manager.all_steps(), reverse=True)
+        steps = self.steps()
         if not steps:
             return run
         template = _template(_items(run))
@@ -118,12 +118,12 @@ class Checkpoints:
             return None
 
     def _forget_after(self, step: int) -> None:
-        for damaged in [s for s in self.manager.all_steps() if s > step]:
+        for damaged in [s for s in self.steps() if s > step]:
             self.manager.delete(damaged)
 
     def steps(self) -> list[int]:
-        """Where there are checkpoints, that under way included."""
-        return self.manager.all_steps()
+        """Where there are checkpoints, the newest first; one that is under way counts."""
+        return sorted(self.manager.all_steps(), reverse=True)
 
     def due(self) -> bool:
         """Whether the last save is long enough ago."""
@@ -346,7 +346,7 @@ def _read_states(directory: Path, shapes: State, n: int, stacked: bool) -> list[
 
 def _newest(saved: Checkpoints, template: dict[str, PyTree]) -> Any:
     """The items of the newest checkpoint that can be read."""
-    for number in sorted(saved.manager.all_steps(), reverse=True):
+    for number in saved.steps():
         if (items := saved._read(number, template)) is not None:
             return items
     raise UserError(f"run: no checkpoint in {saved.directory} can be read")

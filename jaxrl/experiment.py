@@ -24,7 +24,7 @@ from jaxrl.envs import Env, HostEnv
 from jaxrl.errors import UserError, check_range
 from jaxrl.loops import Loop, evaluate, host, host_on_policy, off_policy, on_policy
 from jaxrl.processes import ProcessConfig
-from jaxrl.session import Preempted, Session, count_compiling, fitted
+from jaxrl.session import Preempted, Session, count_compiling, fitted, members_of
 from jaxrl.types import Agent, Metrics, Policy, Spec
 
 
@@ -91,7 +91,7 @@ def run(
     score = evaluate.make(env, policy, config.episodes, greedy) if env else None
     if loop.seeds and not loop.placed:  # environments on the host play one seed after another
         config = dataclasses.replace(config, seeds="map")
-    config = fitted(config, loop, max([config.num_seeds, *map(len, values.values())]))
+    config = fitted(config, loop, members_of(config, values))
     with Session(config, algorithm, spec, values, **facts) as session:
         for run, metrics in session.train(loop):
             scores = session.scores(score, run) if score else {}
@@ -131,11 +131,10 @@ def members(config: Any, build: Callable) -> tuple[Loop, Policy, population.Valu
 
 def tell(config: Any, returns: np.ndarray) -> None:
     """Print what every member of a sweep came to, from the `returns` of all seeds of each."""
-    if jax.process_index() == 0:
-        points = population.grid(dataclasses.asdict(config.sweep.agent))
-        for point, seeds in zip(points, returns.reshape(len(points), -1), strict=True):
-            settings = " ".join(f"{name} {value:g}" for name, value in point.items())
-            print(f"{settings}: return {seeds.mean():.1f}, {len(seeds)} seeds", file=sys.stderr)
+    points = population.grid(dataclasses.asdict(config.sweep.agent))
+    for point, seeds in zip(points, returns.reshape(len(points), -1), strict=True):
+        settings = " ".join(f"{name} {value:g}" for name, value in point.items())
+        processes.tell(f"{settings}: return {seeds.mean():.1f}, {len(seeds)} seeds")
 
 
 def _check_traceable(make: Callable, values: population.Values) -> None:

@@ -124,6 +124,12 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def tell(text: str) -> None:
+    """Print to stderr what concerns the whole run, once."""
+    if jax.process_index() == 0:
+        _say(text)
+
+
 def alone() -> bool:
     """Whether this is the run's only process."""
     return jax.process_count() == 1
@@ -192,7 +198,7 @@ def note_failure(directory: Path, error: BaseException | None) -> None:
 
 def leave(status: int, cause: str) -> NoReturn:
     """Say why, and exit; one of several at once, since an orderly exit would wait for the rest."""
-    print(cause, file=sys.stderr, flush=True)
+    _say(cause)
     if alone() or status > 128:  # of all of them together
         sys.exit(status)
     sys.stdout.flush()

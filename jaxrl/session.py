@@ -4,9 +4,8 @@ import dataclasses
 import functools
 import io
 import itertools
-import sys
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -58,7 +57,7 @@ class Session:
         )
         provenance.check(self.directory, self.settings, FREE)
         check_same(self.settings)
-        self.members = max([config.num_seeds, *map(len, self.values.values())])
+        self.members = members_of(config, self.values)
         seeds = [config.seed + i % config.num_seeds for i in range(self.members)]
         self.keys = self._everywhere(lambda: jnp.stack([jax.random.key(s) for s in seeds]))
         self.step = 0
@@ -97,7 +96,9 @@ class Session:
             self._at(saved.resume(lambda: loop.begin(jax.random.clone(self.keys))))
             self._recall()
             if self.step >= self.config.steps or processes.first(self._reached()):
-                return _tell(f"{self.directory} is complete: it has {self.step} steps already")
+                return processes.tell(
+                    f"{self.directory} is complete: it has {self.step} steps already"
+                )
             with self._report() as self.report:
                 yield from self._play(loop, saved)
 
@@ -171,7 +172,9 @@ class Session:
             self._refuse(run, f"agent: {names} not finite at step {self.step}")
         if lost.any():
             seeds = ", ".join(map(str, np.flatnonzero(lost)))
-            _tell(f"agent: {names} not finite at step {self.step}, in run {seeds} of {len(lost)}")
+            processes.tell(
+                f"agent: {names} not finite at step {self.step}, in run {seeds} of {len(lost)}"
+            )
         noted = [r.env.failed_at for r in runs_of(run) if hasattr(r.env, "failed_at")]
         failed = [np.ravel(at) for at in parallel.whole(noted)]
         at = np.concatenate(failed or [np.full(len(lost), -1)]).reshape(len(lost), -1)[~lost]
@@ -220,16 +223,11 @@ class Session:
         state = self._acting(states_of(self.run)[0], 0)
         if jax.process_index() == 0:
             written = video.record(env, policy, state, self.directory / "rollout")
-            print(f"video: {written}", file=sys.stderr)
+            processes.tell(f"video: {written}")
 
     def log(self, metrics: Metrics) -> None:
         """Send one record to the terminal, the files and the writers."""
         self.report.log(self.step, metrics | {"compile_seconds": _compiling["seconds"]})
-
-
-def _tell(what: str) -> None:
-    if jax.process_index() == 0:
-        print(what, file=sys.stderr)
 
 
 @functools.cache
@@ -265,6 +263,11 @@ def check_same(settings: Any) -> None:
         raise UserError("processes: " + "; ".join(said))
 
 
+def members_of(config: Any, values: Mapping[str, Any]) -> int:
+    """How many runs a run holds: its seeds, or all seeds of every setting of a sweep."""
+    return max([config.num_seeds, *map(len, values.values())])
+
+
 def fitted(config: Any, loop: Loop, members: int) -> Any:
     """The settings with as many devices along `data` as the run can be split over.
 
@@ -284,7 +287,9 @@ def fitted(config: Any, loop: Loop, members: int) -> Any:
     data = next((n for n in range(most, 0, -1) if fits(n)), 0)
     if 0 < data < most:
         why = "environments on the host" if loop.seeds else f"{members} seeds or {blocks} blocks"
-        _tell(f"mesh: {data} of {most} devices along data, which is what {why} can be split over")
+        processes.tell(
+            f"mesh: {data} of {most} devices along data, which is what {why} can be split over"
+        )
     return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=data))
 
 

@@ -60,7 +60,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """The module, the loss and the optimiser, for a user to replace; `make` adds the last."""
+    """Module, loss and optimiser, which a user may replace; `make` adds one where none is."""
 
     actor: Any  # obs -> distribution
     imitation: Any  # params, networks, batch, key -> loss, metrics; honours batch.weight

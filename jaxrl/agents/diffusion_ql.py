@@ -78,7 +78,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Modules, process and optimiser, which a user may replace; `make` adds the last if missing."""
+    """Modules, process and optimiser, which a user may replace; `make` adds one where none is."""
 
     actor: Any  # x [B, A], time [B], obs -> [B, A]
     critic: Any  # obs, action -> [2, B]

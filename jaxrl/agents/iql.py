@@ -70,7 +70,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Modules and the actor's loss, which a user may replace, and the optimisers of `make`."""
+    """Modules, the actor's loss and optimisers, for a user to replace; `make` adds the missing."""
 
     actor: Any  # obs -> distribution
     critic: Any  # obs, action -> [E, B]

@@ -68,7 +68,7 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """Modules and the regulariser, which a user may replace, and the optimiser of `make`."""
+    """Modules, regulariser and optimiser, for a user to replace; `make` adds one if none is."""
 
     actor: Any  # obs -> distribution
     critic: Any  # obs, action -> [E, B]

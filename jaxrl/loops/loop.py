@@ -198,9 +198,13 @@ def check_memory(loop: Loop, key: Key) -> None:
     Raises:
       UserError: states the bytes needed and the bytes there.
     """
-    shapes = loop.shapes(key)
-    needed = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    needed = nbytes(loop.shapes(key))
     check_fits("the run's arrays", needed, "; reduce loop.capacity, num_seeds or loop.envs")
+
+
+def nbytes(tree: PyTree) -> int:
+    """Bytes of arrays, or of arrays of such shapes."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def check_fits(what: str, needed: int, advice: str = "") -> None:
