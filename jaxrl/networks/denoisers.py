@@ -5,6 +5,7 @@ prediction of the shape of `x`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import jax
@@ -214,14 +215,14 @@ class TransformerDenoiser(nn.Module):
         h = jnp.concatenate(tokens, 1)
         h = h + self.param("position", NORMAL, (1, *h.shape[1:]), float).astype(h.dtype)
         backbone = Backbone(
-            lambda: Attention(self.heads, dtype=self.dtype),
+            partial(Attention, self.heads, dtype=self.dtype),
             self.layers,
             nn.gelu,
             self.dropout,
             self.remat,
             self.dtype,
         )
-        h = backbone(h, jnp.ones(h.shape[:2], bool))[:, -x.shape[1] :]
+        h = backbone(h, jnp.ones(h.shape[:2], bool), (-x.shape[1], None))
         return nn.Dense(x.shape[-1], kernel_init=NORMAL, param_dtype=float, name="out")(h)
 
     def dense(self, name: str) -> nn.Module:

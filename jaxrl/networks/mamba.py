@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl.networks.mlp import Dtype, RowDense
+from jaxrl.networks.mlp import ALL, Dtype, RowDense, Steps
 from jaxrl.ops import state_space
 from jaxrl.types import Array, Key, PyTree
 
@@ -25,6 +25,7 @@ class Mamba(nn.Module):
     conv: int = 4  # steps that the convolution spans
     associative: bool = False  # how to scan
     dtype: Dtype = None
+    read: Steps = ALL  # of the L steps, those to return
 
     @nn.compact
     def __call__(self, x: Array, mask: Array) -> Array:
@@ -35,8 +36,9 @@ class Mamba(nn.Module):
         selected = self._dense(rank + 2 * self.state, "select")(u)
         low, b, c = jnp.split(_full(selected), (rank, rank + self.state), -1)
         dt = jnp.where(shown, nn.softplus(self._step_size(u.shape[-1], rank)(low)), 0)
-        y = self._recur(_full(u), dt, b, c).astype(u.dtype) * nn.silu(gate)
-        return self._dense(width, "out")(y)
+        read = slice(*self.read)
+        y = self._recur(_full(u), dt, b, c)[:, read].astype(u.dtype)
+        return self._dense(width, "out")(y * nn.silu(gate[:, read]))
 
     def _dense(self, size: int, name: str) -> nn.Module:
         init = nn.initializers.normal(0.02)

@@ -13,6 +13,8 @@ from jaxrl.types import Array, Key, PyTree, Spec
 Initializer = Callable[..., Array]
 Dtype = Any
 Encoder = Callable[[PyTree], Array]
+Steps = tuple[int | None, ...]  # arguments of a slice, which steps of a sequence are wanted
+ALL: Steps = (None,)
 
 
 def encoder(spec: Spec, keys: tuple[str, ...] = ()) -> Encoder:

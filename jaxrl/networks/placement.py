@@ -55,6 +55,6 @@ def trailing(*axes: str) -> Callable[[tuple[int, ...], Mesh], P]:
 
 # Into a block's hidden units and out of them again, so that `tensor` needs one reduction for both.
 SEQUENCE_RULES = (
-    (r"blocks/.*\b(qkv|in|up)/kernel$", trailing("fsdp", "tensor")),
-    (r"blocks/.*\b(out|down)/kernel$", trailing("tensor", "fsdp")),
+    (r"blocks?/.*\b(qkv|in|up)/kernel$", trailing("fsdp", "tensor")),
+    (r"blocks?/.*\b(out|down)/kernel$", trailing("tensor", "fsdp")),
 )

@@ -20,7 +20,7 @@ class TrajectoryModel(nn.Module):
     """
 
     encode: Encoder
-    backbone: nn.Module  # [B, 3 K, H], mask [B, 3 K] -> [B, 3 K, H]
+    backbone: nn.Module  # [B, 3 K, H], mask [B, 3 K], read -> [B, K, H]
     width: int  # H
     action_dim: int  # or the number of choices
     discrete: bool = False
@@ -34,8 +34,7 @@ class TrajectoryModel(nn.Module):
         tokens = norm(self.dtype)(self._tokens(segment))
         mask = jnp.repeat(segment.mask, 3, axis=1)
         tokens = drop(self, jnp.where(mask[..., None], tokens, 0), self.dropout)
-        out = self.backbone(tokens, mask)
-        states = out.reshape(*segment.mask.shape, 3, self.width)[:, :, 1]
+        states = self.backbone(tokens, mask, (1, None, 3))
         head = nn.Dense(self.action_dim, kernel_init=EMBED, param_dtype=float, name="head")(states)
         return Categorical(head) if self.discrete else Deterministic(jnp.tanh(head))
 

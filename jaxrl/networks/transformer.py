@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl.networks.mlp import Dtype, Initializer, RowDense, drop
+from jaxrl.networks.mlp import ALL, Dtype, Initializer, RowDense, Steps, drop
 from jaxrl.networks.placement import rows
 from jaxrl.types import Array
 
 NORMAL = nn.initializers.normal(0.02)  # of GPT-2
+WRITTEN_OUT = 4  # layers that are not scanned: a loop that keeps its insides costs CPUs a tenth
+
+Mixer = Callable[..., nn.Module]  # read=Steps -> module of ([B, L, H], mask [B, L]) -> [B, R, H]
 
 
 class Attention(nn.Module):
@@ -23,6 +26,7 @@ class Attention(nn.Module):
     heads: int = 1
     causal: bool = True
     dtype: Dtype = None
+    read: Steps = ALL  # of the L steps, those to return
 
     @nn.compact
     def __call__(self, x: Array, mask: Array) -> Array:
@@ -33,37 +37,40 @@ class Attention(nn.Module):
         seen = jnp.broadcast_to(mask[:, None, None], (len(x), 1, length, length))
         if self.causal:
             seen = seen & jnp.tri(length, dtype=bool)[None, None]
-        mixed = jax.nn.dot_product_attention(q, k, v, mask=seen)
-        return _dense(width, self.dtype, "out")(mixed.reshape(x.shape))
+        read = slice(*self.read)
+        mixed = jax.nn.dot_product_attention(q[:, read], k, v, mask=seen[:, :, read])
+        return _dense(width, self.dtype, "out")(mixed.reshape(len(x), -1, width))
 
 
 class Block(nn.Module):
     """x + mix(norm(x)), then x + MLP(norm(x)): a pre-norm block."""
 
-    mixer: Callable[[], nn.Module]  # module of ([B, L, H], mask [B, L]) -> [B, L, H]
+    mixer: Mixer
     activation: Callable[[Array], Array] = nn.relu
     dropout: float | Array | None = None
     dtype: Dtype = None
+    read: Steps = ALL  # of the L steps, those to return
 
     @nn.compact
     def __call__(self, x: Array, mask: Array) -> tuple[Array, None]:
         x, width = rows(x), x.shape[-1]
-        mixed = self.mixer()(norm(self.dtype)(x), mask)
-        x = x + drop(self, mixed, self.dropout)
+        mixed = self.mixer(read=self.read)(norm(self.dtype)(x), mask)
+        x = x[:, slice(*self.read)] + drop(self, mixed, self.dropout)
         hidden = self.activation(_dense(4 * width, self.dtype, "up")(norm(self.dtype)(x)))
         x = x + drop(self, _dense(width, self.dtype, "down")(hidden), self.dropout)
         return x, None
 
 
 class Backbone(nn.Module):
-    """Equal blocks one after another, and a norm: `[B, L, H]` and mask `[B, L]` to `[B, L, H]`.
+    """Equal blocks one after another, and a norm: `[B, L, H]` and mask `[B, L]` to `[B, R, H]`.
 
-    Layers are scanned: parameters gain a leading axis `[layers]`, and compiling takes as long as
-    for one. `remat` computes a block's insides again in the gradient, instead of keeping them.
+    All layers but the last are scanned: their parameters have a leading axis `[layers - 1]`, and
+    compiling many takes as long as compiling one. The last stands apart, since it works out only
+    what is read. `remat` computes a block's insides again in the gradient, instead of keeping them.
     `dtype` is what blocks compute in (`None`: the widest of inputs and parameters).
     """
 
-    mixer: Callable[[], nn.Module]
+    mixer: Mixer
     layers: int = 3
     activation: Callable[[Array], Array] = nn.relu
     dropout: float | Array | None = None
@@ -71,19 +78,28 @@ class Backbone(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array) -> Array:
+    def __call__(self, x: Array, mask: Array, read: Steps = ALL) -> Array:
+        """Outputs of the steps that `read` takes of the L, R of them."""
         block = nn.remat(Block, prevent_cse=False) if self.remat else Block
-        stack = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,
-            length=self.layers,
-        )
+        settings = self.mixer, self.activation, self.dropout, self.dtype
         widest = jnp.promote_types(x.dtype, jax.dtypes.canonicalize_dtype(float))
-        blocks = stack(self.mixer, self.activation, self.dropout, self.dtype, name="blocks")
-        x, _ = blocks(x.astype(self.dtype or widest), mask)
+        x = x.astype(self.dtype or widest)
+        if self.layers > 1:
+            x, _ = _stack(block, self.layers - 1)(*settings, name="blocks")(x, mask)
+        x, _ = block(*settings, read, name="last_block")(x, mask)
         return norm(self.dtype)(x)
+
+
+def _stack(block: Callable[..., nn.Module], layers: int) -> Callable[..., nn.Module]:
+    """`layers` equal blocks in a scan."""
+    return nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=nn.broadcast,
+        length=layers,
+        unroll=layers if layers <= WRITTEN_OUT else 1,
+    )
 
 
 def norm(dtype: Dtype = None) -> nn.Module:

@@ -69,9 +69,9 @@ def test_a_model_born_in_shards_learns_as_on_one_device():
     sharded = parallel.shard(agent, mesh(1, 4, 2))
     state, alone = sharded.init(jax.random.key(1)), jax.jit(agent.init)(jax.random.key(1))
     chex.assert_trees_all_close(state, alone, atol=1e-6)
-    blocks = state.model.params["params"]["backbone"]["blocks"]
-    here = blocks["up"]["kernel"].addressable_shards[0].data
-    assert here.size * 8 == blocks["up"]["kernel"].size
+    for name in ("blocks", "last_block"):
+        kernel = state.model.params["params"]["backbone"][name]["up"]["kernel"]
+        assert kernel.addressable_shards[0].data.size * 8 == kernel.size
     update = jax.jit(agent.update)
     for i in range(2):
         state, _ = sharded.update(state, batch, jax.random.key(i))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrl import networks as nets
+from jaxrl.networks.transformer import WRITTEN_OUT
 
 pytestmark = pytest.mark.usefixtures("strict")
 MIXERS = {
@@ -104,9 +105,31 @@ def test_layers_are_stacked_and_differ():
     backbone = nets.Backbone(MIXERS["attention"], 3)
     x, mask = jnp.zeros((1, 2, 16)), jnp.ones((1, 2), bool)
     params = jax.jit(backbone.init)(jax.random.key(0), x, mask)["params"]
-    kernel = params["blocks"]["up"]["kernel"]
-    assert kernel.shape == (3, 16, 64)
+    kernel, last = params["blocks"]["up"]["kernel"], params["last_block"]["up"]["kernel"]
+    assert kernel.shape == (2, 16, 64)
     assert (kernel[0] != kernel[1]).any()
+    assert (kernel[1] != last).any()
+
+
+@every
+@pytest.mark.parametrize("layers", [1, 2, WRITTEN_OUT + 2])
+def test_what_is_read_is_what_all_of_it_holds_there(mixer, layers):
+    backbone = nets.Backbone(MIXERS[mixer], layers)
+    x, mask = jax.random.normal(jax.random.key(0), (2, 6, 16)), jnp.ones((2, 6), bool)
+    params = jax.jit(backbone.init)(jax.random.key(1), x, mask)
+    everything = jax.jit(backbone.apply)(params, x, mask)
+    for read in ((1, None, 3), (-2, None), (4,)):
+        found = jax.jit(backbone.apply, static_argnums=3)(params, x, mask, read)
+        np.testing.assert_allclose(found, everything[:, slice(*read)], atol=1e-5)
+
+
+def test_the_last_block_works_out_no_more_than_is_read():
+    backbone = nets.Backbone(MIXERS["attention"], 2)
+    x, mask = jnp.zeros((2, 6, 16)), jnp.ones((2, 6), bool)
+    params = jax.eval_shape(backbone.init, jax.random.key(1), x, mask)
+    jaxpr = str(jax.make_jaxpr(partial(backbone.apply, read=(1, None, 3)))(params, x, mask))
+    assert f"f32[{2 * 6},64] = dot_general" in jaxpr  # hidden units of all steps in the first
+    assert f"f32[{2 * 2},64] = dot_general" in jaxpr
 
 
 @every
