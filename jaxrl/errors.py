@@ -10,6 +10,10 @@ from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")  # that networks may compute in
+RANGES = {  # of settings that mean the same in every agent
+    "dropout": (0, 0.999),  # what is kept is divided by 1 - dropout
+    "embedding": (4, float("inf")),  # of a time: sinusoids of two frequencies or more
+}
 
 
 class UserError(ValueError):
@@ -29,7 +33,8 @@ def check_config(config: Any) -> None:
     """Raise where an agent's setting is none of those that its annotation or its name allows.
 
     Literals hold one of their values, tuples of integers only sizes >= 1, `dtype` is None or a
-    float type, and learning rates are >= 0. Traced values pass, as in `check_range`.
+    float type, learning rates are >= 0, and the settings in `RANGES` are within theirs. Traced
+    values pass, as in `check_range`.
     """
     for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
@@ -41,6 +46,8 @@ def check_config(config: Any) -> None:
             check_sizes(name, value)
         elif name.endswith("learning_rate"):
             check_range(name, value, 0)
+        elif name in RANGES:
+            check_range(name, value, *RANGES[name])
 
 
 def check_choice(name: str, value: object, offered: Sequence[object]) -> None:

@@ -103,7 +103,7 @@ def chunked(
     Args:
       goal: what every episode is asked to reach `[G]`, for an agent that takes goals.
     """
-    rest = () if goal is None else (goal,)
+    rest = {} if goal is None else {"goal": goal}
     start = partial(_no_plan, spec, obs_horizon, action_horizon)
     return Policy(start=start, step=partial(_in_chunk, agent, rest))
 
@@ -118,7 +118,7 @@ def _no_plan(spec: Spec, obs_horizon: int, action_horizon: int, n: int) -> Chunk
 
 def _in_chunk(
     agent: Agent,
-    goal: tuple[Array, ...],
+    goal: dict[str, Array],
     state: State,
     memory: Chunk,
     obs: PyTree,
@@ -133,8 +133,8 @@ def _in_chunk(
     stack = jax.tree.map(partial(_stacked, new), memory.obs, obs)
 
     def plan() -> Array:
-        goals = [jnp.broadcast_to(x[None], (len(due), *x.shape)) for x in goal]
-        planned = agent.act(state, stack, key, *goals).astype(memory.action.dtype)
+        goals = {k: jnp.broadcast_to(x[None], (len(due), *x.shape)) for k, x in goal.items()}
+        planned = agent.act(state, stack, key, **goals).astype(memory.action.dtype)
         return jnp.where(due[:, None, None], planned, memory.action)
 
     action = jax.lax.cond(due.any(), plan, lambda: memory.action)

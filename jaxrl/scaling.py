@@ -44,8 +44,8 @@ def scaled(agent: Agent, scaling: Scaling) -> Agent:
     def update(state: State, batch: Transition | Segment, key: Key) -> tuple[State, Metrics]:
         return agent.update(state, scale_batch(scaling, batch), key)
 
-    def act(state: State, obs: PyTree, key: Key | None = None) -> Array:
-        return agent.act(state, scale_obs(scaling, obs), key)
+    def act(state: State, obs: PyTree, key: Key | None = None, **more: Any) -> Array:
+        return agent.act(state, scale_obs(scaling, obs), key, **more)
 
     return Agent(agent.init, update, act)
 

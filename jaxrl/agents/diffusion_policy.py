@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks as nets
-from jaxrl.errors import UserError, check_config, check_continuous, check_range
+from jaxrl.errors import UserError, check_choice, check_config, check_continuous, check_range
 from jaxrl.ops import diffusion, edm, flow, limits, losses, optimizers, sampling
 from jaxrl.ops.limits import Ranges
 from jaxrl.ops.sampling import Process
@@ -75,6 +75,7 @@ class Config:
     ema_power: float = 0.75  # of the weights' average, whose decay is 1 - n^-power
     ema_max: float = 0.9999
     goal_size: int = 0  # elements of `batch.goal`; 0 is without goals
+    goal: tuple[float, ...] = ()  # to head for where `act` is given none, in the data's units
     goal_dropout: float = 0.1  # share of samples that are trained without their goal
     guidance: float | None = None  # of the goal: 1 is the conditional policy, as is None
     actor_keys: tuple[str, ...] = ()  # entries of a dict observation; empty reads all
@@ -106,8 +107,10 @@ def init(networks: Networks, spec: Spec, config: Config, data: Ranges | None, ke
     x = jnp.repeat(action[:, None], config.horizon, 1)
     goal = jnp.zeros((1, config.goal_size)) if config.goal_size else None
     params = networks.actor.init(key, x, jnp.zeros(1, x.dtype), obs, goal)
-    unit = Ranges(limits.unit(spec.obs), limits.unit(spec.action))
-    known = unit if data is None else jax.tree.map(jnp.asarray, data)
+    known = data or Ranges(limits.unit(spec.obs), limits.unit(spec.action))
+    if config.goal_size and known.goal is None:
+        known = known._replace(goal=limits.unit(jax.ShapeDtypeStruct((config.goal_size,), float)))
+    known = jax.tree.map(jnp.asarray, known)
     return State(jnp.int32(0), learner(networks.optimizer, params), params, known)
 
 
@@ -118,12 +121,12 @@ def prepared(config: Config, state: State, batch: Segment) -> Segment:
     return batch._replace(
         obs=limits.normalize(state.ranges.obs, obs),
         action=limits.normalize(state.ranges.action, batch.action),
-        goal=checked_goal(config, batch.goal),
+        goal=prepared_goal(config, state, batch.goal),
     )
 
 
-def checked_goal(config: Config, goal: PyTree) -> Array | None:
-    """Goals `[B, G]`, or nothing where the policy has none.
+def prepared_goal(config: Config, state: State, goal: PyTree) -> Array | None:
+    """Goals `[B, G]`, normalised, or nothing where the policy has none.
 
     Raises:
       UserError: a goal of another shape than the policy was made for.
@@ -132,7 +135,7 @@ def checked_goal(config: Config, goal: PyTree) -> Array | None:
     expected = (config.goal_size,) if config.goal_size else ()
     if found != expected:
         raise UserError(f"goal: found shape {found} per sample, expected {expected} (goal_size)")
-    return goal if config.goal_size else None
+    return limits.normalize(state.ranges.goal, goal) if config.goal_size else None
 
 
 def denoising_loss(
@@ -191,13 +194,18 @@ def act(
     key: Key | None = None,
     goal: Array | None = None,
 ) -> Array:
-    """Actions to execute next `[B, Ta, A]` in [-1, 1], given observations `[B, To, ...]`."""
+    """Actions to execute next `[B, Ta, A]` in [-1, 1], given observations `[B, To, ...]`.
+
+    They head for `goal` `[B, G]`, or for that of the settings where it is None.
+    """
     key = jax.random.key(0) if key is None else key
-    obs = limits.normalize(state.ranges.obs, obs)
-    low = state.ranges.action.low
+    obs, low = limits.normalize(state.ranges.obs, obs), state.ranges.action.low
     shape = (len(jax.tree.leaves(obs)[0]), config.horizon, *low.shape)
     noise = jax.random.normal(jax.random.fold_in(key, NOISE), shape, low.dtype)
-    network = conditional(networks, config, state.average, obs, checked_goal(config, goal))
+    if goal is None and config.goal:
+        goal = jnp.broadcast_to(jnp.array(config.goal)[None], (shape[0], len(config.goal)))
+    goal = prepared_goal(config, state, goal)
+    network = conditional(networks, config, state.average, obs, goal)
 
     def guide(clean: Array, x: Array, time: Array) -> Array:
         return clean if networks.guide is None else networks.guide(clean, x, time, obs)
@@ -241,24 +249,27 @@ def build(spec: Spec, config: Config) -> Networks:
 
 
 def check(spec: Spec, config: Config) -> None:
-    """Refuse what cannot work.
-
-    Raises:
-      UserError: names the setting, what was found and what was expected.
-    """
+    """Raise `UserError` on settings that cannot work, by their name."""
     check_continuous("diffusion_policy", spec.num_actions)
-    for name in ("steps", "obs_horizon", "action_horizon"):
-        check_range(name, getattr(config, name), 1)
-    check_range("goal_dropout", config.goal_dropout, 0, 1)
+    lows = {"steps": 1, "obs_horizon": 1, "action_horizon": 1, "goal_size": 0, "warmup_steps": 0}
+    for name, low in (lows | {"sigma_data": 1e-6, "sigma_min": 1e-6}).items():
+        check_range(name, getattr(config, name), low)
+    for name, high in {"goal_dropout": 1, "eta": 1, "adam_b1": 1 - 1e-6}.items():
+        check_range(name, getattr(config, name), 0, high)
+    check_range("sigma_max - sigma_min", config.sigma_max - config.sigma_min, 1e-6)
+    if config.decay_steps:
+        check_range("decay_steps", config.decay_steps, config.warmup_steps + 1)
+    if config.network == "transformer" and config.hidden:  # whose width also embeds the time
+        check_range("hidden", config.hidden[0], 4)
+    if config.goal and len(config.goal) != config.goal_size:
+        raise UserError(f"goal: found {len(config.goal)} numbers, expected {config.goal_size}")
     needed = config.obs_horizon - 1 + config.action_horizon
     if needed > config.horizon:
         meaning = "obs_horizon - 1 + action_horizon"
         raise UserError(f"horizon: found {config.horizon}, expected at least {meaning} = {needed}")
     longest = config.steps if config.objective == "ddpm" else float("inf")
     check_range("sample_steps", config.sample_steps, 0, longest)
-    offered = SAMPLERS[config.objective]
-    if config.sampler not in ("first", *offered):
-        raise UserError(f"sampler: found {config.sampler!r}, expected one of {offered}")
+    check_choice("sampler", config.sampler, ("first", *SAMPLERS[config.objective]))
     halvings = 2 ** (len(config.hidden) - 1)
     if config.network == "unet" and config.horizon % halvings:
         raise UserError(f"horizon: found {config.horizon}, expected a multiple of {halvings}")

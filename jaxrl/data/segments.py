@@ -6,6 +6,7 @@ two episodes. Both kinds are drawn by `draw`, in a loop by `offline.make(..., dr
 
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from jaxrl.data.dataset import (
 )
 from jaxrl.errors import UserError, check_range
 from jaxrl.types import Array, Key, Segment
+
+LATER = 0  # name of the draw of goals
 
 
 @jax.tree_util.register_dataclass
@@ -108,7 +111,16 @@ def draw(windows: Windows, key: Key, batch: int) -> Segment:
     return by_block(_draw_block, windows, key, batch)
 
 
-def _draw_block(part: Windows, key: Key, batch: int) -> Segment:
+def draw_hindsight(windows: Windows, key: Key, batch: int) -> Segment:
+    """`draw`, with goals `[B, G]`: what was observed later in the episode, which it led to.
+
+    Any later step is as likely: the `future` strategy of Andrychowicz et al. (2017;
+    arXiv:1707.01495, Section 4.5).
+    """
+    return by_block(partial(_draw_block, hindsight=True), windows, key, batch)
+
+
+def _draw_block(part: Windows, key: Key, batch: int, hindsight: bool = False) -> Segment:
     """`batch` windows of one block, whose leaves are `[R, ...]`."""
     row, mask = _rows(part, part.start[positions(part, key, batch)][:, None])
     steps = part.steps
@@ -121,7 +133,14 @@ def _draw_block(part: Windows, key: Key, batch: int) -> Segment:
         timestep=part.timestep[row],
         return_to_go=part.return_to_go[row],
         weight=None if part.weight is None else jnp.full(batch, part.weight),
+        goal=_later(part, row[:, -1], jax.random.fold_in(key, LATER)) if hindsight else None,
     )
+
+
+def _later(part: Windows, row: Array, key: Key) -> Array:
+    """An observation of each episode after `row` `[B]`, the final one included. [B, G]"""
+    ahead = jax.random.randint(key, row.shape, 1, part.left[row] + 1)
+    return part.steps.obs[row + ahead].reshape(len(row), -1)
 
 
 def _rows(part: Windows, start: Array) -> tuple[Array, Array]:

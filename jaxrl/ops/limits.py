@@ -18,10 +18,11 @@ class Limits(NamedTuple):
 
 
 class Ranges(NamedTuple):
-    """Limits of observations and of actions."""
+    """Limits of observations and of actions, and of goals where there are any."""
 
     obs: Limits
     action: Limits
+    goal: Limits | None = None
 
 
 def unit(spec: PyTree) -> Limits:

@@ -203,6 +203,26 @@ def test_guidance_mixes_the_policies_with_and_without_a_goal():
     assert float(jnp.abs(act(3.0) - act(1.0)).max()) > 1e-4
 
 
+def test_it_heads_for_the_goal_of_its_settings_unless_told_another():
+    agent, (_, state) = compiled(GOALS), trained(GOALS, 0)
+    settled = compiled(dataclasses.replace(GOALS, goal=(0.5, -1.0)))
+    goal = goal_batch([0.5, -1.0]).goal
+    given = agent.act(state, stack(), jax.random.key(0), goal)
+    np.testing.assert_array_equal(settled.act(state, stack(), jax.random.key(0)), given)
+    other = settled.act(state, stack(), jax.random.key(0), -goal)
+    np.testing.assert_array_equal(other, agent.act(state, stack(), jax.random.key(0), -goal))
+    assert float(jnp.abs(other - given).max()) > 1e-4
+    with pytest.raises(UserError, match=r"expected \(2,\)"):
+        agent.act(state, stack(), jax.random.key(0))
+
+
+def test_goals_are_normalised_by_the_ranges_of_the_data():
+    known = ranges()._replace(goal=Limits(jnp.array([0.0, 10.0]), jnp.array([4.0, 30.0])))
+    state = compiled(GOALS, data=known).init(jax.random.key(0))
+    batch = dp.prepared(GOALS, state, goal_batch([1.0, 30.0]))
+    np.testing.assert_allclose(batch.goal[0], [-0.5, 1.0])
+
+
 def test_goals_are_dropped_for_whole_samples():
     seen = []
 
@@ -253,7 +273,20 @@ def test_a_guide_steers_every_objective():
         ({"network": "unet", "hidden": (12,)}, "multiples of 8"),
         ({"network": "transformer", "heads": 3}, "heads"),
         ({"hidden": ()}, "hidden: found no sizes"),
+        ({"network": "transformer", "hidden": (2,), "heads": 1}, "hidden: found 2"),
+        ({"embedding": 3}, "embedding: found 3"),
+        ({"dropout": 1.0}, "dropout: found 1"),
+        ({"sigma_data": 0.0}, "sigma_data: found 0"),
+        ({"sigma_min": 0.0}, "sigma_min: found 0"),
+        ({"sigma_min": 1.0}, "sigma_max - sigma_min: found 0"),
+        ({"eta": 1.5}, "eta: found 1.5"),
+        ({"adam_b1": 1.0}, "adam_b1: found 1"),
+        ({"warmup_steps": -1}, "warmup_steps: found -1"),
+        ({"decay_steps": 500, "warmup_steps": 500}, r"decay_steps: found 500, .* \[501"),
+        ({"goal_size": -1}, "goal_size: found -1"),
         ({"goal_dropout": 1.5}, "goal_dropout"),
+        ({"goal": (1.0,)}, "goal: found 1 numbers, expected 0"),
+        ({"goal": (1.0,), "goal_size": 2}, "goal: found 1 numbers, expected 2"),
         ({"obs_horizon": 0}, "obs_horizon"),
     ],
 )

@@ -132,6 +132,21 @@ def test_episodes_that_are_too_short_give_no_chunks():
     assert batch.obs[batch.weight > 0].min() >= 10
 
 
+def test_hindsight_goals_are_what_the_episode_came_to_later(strict):
+    """Every later observation is one, the final one included, and no earlier or foreign one."""
+    windows = segments.chunks(from_episodes(numbered([4, 3])), 2, 0, 0)
+    batch = jax.jit(segments.draw_hindsight, static_argnums=2)(windows, jax.random.key(0), 4_096)
+    found = {}
+    for end, goal in zip(batch.obs[:, -1, 0].tolist(), batch.goal[:, 0].tolist(), strict=True):
+        found.setdefault(end, []).append(goal)
+    later = {1: [2, 3, 4], 2: [3, 4], 3: [4], 11: [12, 13], 12: [13]}
+    assert {end: sorted(set(goals)) for end, goals in found.items()} == later
+    np.testing.assert_allclose(np.mean(found[1]), 3, atol=0.1)  # each as likely
+    plain = draw(windows, 4_096)
+    np.testing.assert_array_equal(plain.obs, batch.obs)
+    assert plain.goal is None
+
+
 @pytest.mark.parametrize(
     "make, message",
     [

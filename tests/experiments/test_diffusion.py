@@ -50,6 +50,18 @@ def test_a_chunk_policy_knows_the_limits_of_its_data(script, tmp_path, capsys):
     assert np.shape(again(script, tmp_path, capsys)["episodes"]) == (2, 3)
 
 
+def test_a_chunk_policy_heads_for_a_goal(script, tmp_path, capsys):
+    goal = ("--agent.goal-size", 2, "--agent.goal", 1, -0.5, "--agent.guidance", 2)
+    script("diffusion_policy", *CHUNKS, "--dataset", "jaxrl/detour-v0", *goal, "--out", tmp_path)
+    agent, state = checkpoint.load(tmp_path, 0)
+    np.testing.assert_array_equal(state.ranges.goal.low, state.ranges.obs.low)
+    obs = np.zeros((1, 2, 2), np.float32)
+    there, here = (agent.act(state, obs, goal=np.array([x])) for x in ([1, -0.5], [0, 0]))
+    np.testing.assert_array_equal(agent.act(state, obs), there)
+    assert (there != here).any()
+    assert np.shape(again(script, tmp_path, capsys)["episodes"]) == (3, 3)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_run_is_scored_by_picking_among_draws(name, script, tmp_path, data, capsys):
     flags = ("--dataset", data, "--normalize-obs", "--cache", "None", "--out", tmp_path)
@@ -65,6 +77,9 @@ def test_a_run_is_scored_by_picking_among_draws(name, script, tmp_path, data, ca
         (("--agent.horizon", 8), "horizon: found 8, expected at least"),
         (("--agent.horizon", 40), "length: found 40, expected at most 23"),
         (("--agent.steps", 0), "steps: found 0"),
+        (("--agent.goal", 1, 0), "goal: found 2 numbers, expected 0"),
+        (("--agent.goal-size", 2), "agent.goal: found 0 numbers and goal_size 2"),
+        (("--agent.goal-size", 1, "--agent.goal", 1), "agent.goal_size: found 1, but a goal is"),
     ],
 )
 def test_bad_input(refused, tmp_path, flags, said):

@@ -87,6 +87,20 @@ def test_the_best_gaussian_misses_them(dims, share):
     assert near_a_mode(drawn, dims) <= share
 
 
+@pytest.mark.slow
+def test_five_steps_of_diffusion_ql_keep_both_modes():
+    """Blurred: the variance-preserving chain is too short for what longer ones reach."""
+    data = transitions(1, lambda a: a[:, 0])
+    config = diffusion_ql.Config(
+        hidden=(128, 128, 128), learning_rate=1e-3, decay_steps=5_000, eta=0.0
+    )
+    agent = diffusion_ql.make(Spec.continuous(1, 1), config)
+    (state,) = toys.train(agent, data, jax.random.split(jax.random.key(0), 1), 5_000, 256)
+    drawn = agent.act(state, jnp.ones((4_000, 1)), jax.random.key(1))
+    assert near_a_mode(drawn, 1) >= 0.5
+    np.testing.assert_allclose((drawn > 0).mean(), 0.5, atol=0.1)
+
+
 def corner_reward(action):
     """3 at the upper left, 0 at the lower left, 1.5 at the upper right, 5 at the lower right."""
     left, up = action[:, 0] < 0, action[:, 1] > 0
@@ -123,24 +137,46 @@ def success(policy, state, greedy):
     return float(np.mean(score(state, jax.random.key(1)).returns))
 
 
+DETOUR = diffusion_policy.Config(
+    prediction="sample",
+    steps=20,
+    network="mlp",
+    hidden=(128, 128, 128),
+    embedding=32,
+    learning_rate=1e-3,
+    warmup_steps=100,
+    decay_steps=3_000,
+)
+
+
 @pytest.mark.slow
 def test_a_chunk_policy_takes_the_detour():
     dataset = sources.load("jaxrl/detour-v0")
-    config = diffusion_policy.Config(
-        prediction="sample",
-        steps=20,
-        network="mlp",
-        hidden=(128, 128, 128),
-        embedding=32,
-        learning_rate=1e-3,
-        warmup_steps=100,
-        decay_steps=3_000,
-    )
-    agent = diffusion_policy.make(dataset.spec, config)
-    windows = segments.chunks(dataset, config.horizon, 1, 7)
+    agent = diffusion_policy.make(dataset.spec, DETOUR)
+    windows = segments.chunks(dataset, DETOUR.horizon, 1, 7)
     state = trained(agent, windows, segments.draw, 3_000)
     policy = policies.chunked(agent, dataset.spec, 2, 8)
     assert success(policy, state, greedy=False) >= 0.9
+
+
+@pytest.mark.slow
+def test_a_goal_beside_the_obstacle_decides_the_way():
+    """And where it is dropped, both ways are as likely."""
+    dataset = sources.load("jaxrl/detour-v0")
+    config = dataclasses.replace(DETOUR, horizon=8, action_horizon=6, goal_size=2)
+    agent = diffusion_policy.make(dataset.spec, config)
+    windows = segments.chunks(dataset, config.horizon, 1, 5)
+    state = trained(agent, windows, segments.draw_hindsight, 3_000)
+    start = jnp.broadcast_to(jnp.array([-1.0, 0.0]), (512, 2, 2))
+
+    def upwards(*goal):
+        goals = jnp.broadcast_to(jnp.array(goal), (512, 2))
+        actions = jax.jit(agent.act)(state, start, jax.random.key(1), goals)
+        return float((actions[..., 1].mean(1) > 0).mean())
+
+    assert upwards(0.0, 0.75) >= 0.95
+    assert upwards(0.0, -0.75) <= 0.05
+    assert 0.35 <= upwards(0.0, 0.0) <= 0.65
 
 
 @pytest.mark.slow
