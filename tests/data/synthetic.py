@@ -71,7 +71,8 @@ def write_npz(path, fields):
 def write_minari(directory, data, low=-1.0, high=1.0, data_format="hdf5"):
     """As minari 0.5 writes it: float64 rewards, and here observations too."""
     (directory / "data").mkdir(parents=True)
-    space = {"type": "Box", "low": [low] * 2, "high": [high] * 2, "shape": [2], "dtype": "float32"}
+    n = data[0].action.shape[1]
+    space = {"type": "Box", "low": [low] * n, "high": [high] * n, "shape": [n], "dtype": "float32"}
     metadata = {"data_format": data_format, "action_space": json.dumps(space)}
     (directory / "data" / "metadata.json").write_text(json.dumps(metadata))
     with h5py.File(directory / "data" / "main_data.hdf5", "w") as file:

@@ -14,12 +14,14 @@ from jaxrl.errors import UserError, unknown_name
 from jaxrl.types import PyTree, Spec
 
 CHUNK = 65_536  # rows read at once from flat files
+NUMBERS = "fiub"  # kinds of numpy's types
 ACTION_SLACK = 1e-3  # beyond [-1, 1], clipped without asking
 REPAIRS = {
     "float64": "round it to float32",
     "actions": "clip them",
     "tail": "end the last episode there, as at a time limit",
 }
+Row = int | np.ndarray  # number of the first row in its file, or those of all
 
 
 @dataclass(frozen=True)
@@ -55,30 +57,51 @@ class Checks:
             wanted = ", ".join("any" if e is None else str(e) for e in expected)
             raise self.error(field, f"found shape {tuple(found)}, expected ({wanted})")
 
-    def actions_shape(self, field: str, found: tuple[int, ...], rows: int) -> None:
-        """Refuse actions that are neither `[rows, A]` nor `[rows]`."""
+    def actions_shape(self, field: str, found: tuple[int, ...], rows: int | None = None) -> None:
+        """Refuse actions that are neither `[rows, A]`, of at least one number, nor `[rows]`."""
         self.shape(field, found, (rows,) if len(found) == 1 else (rows, None))
+        if found[1:] == (0,):
+            raise self.error(field, f"found shape {found}, expected at least one column")
 
     def dtype(self, field: str, dtype: Any) -> np.dtype:
         """What numbers of `dtype` are kept as; refuses text, and float64 where it is a surprise."""
         dtype = np.dtype(dtype)
-        if dtype.kind not in "fiub":
+        if dtype.kind not in NUMBERS:
             raise self.error(field, f"found type {dtype}, expected numbers")
         if dtype == np.float64 and not self.rounds and "float64" not in self.repair:
             raise self.error(field, "found float64, expected float32", "float64")
         return storage_dtype(dtype)
 
-    def numbers(self, field: str, values: np.ndarray, row: int = 0) -> np.ndarray:
-        """`values` as they are kept; refuses NaN and infinity. `row` is the first one's number."""
+    def numbers(self, field: str, values: np.ndarray, row: Row = 0) -> np.ndarray:
+        """`values` as they are kept; refuses NaN and infinity."""
         values = np.asarray(values)
         kept = values.astype(self.dtype(field, values.dtype), copy=False)
         if kept.dtype.kind != "f" or np.isfinite(kept).all():
             return kept
         finite = np.isfinite(kept).reshape(len(kept), -1).all(1)
         bad = int(np.argmin(finite))
-        raise self.error(field, f"row {row + bad} is not finite ({kept[bad]})")
+        raise self.error(field, f"row {_number(row, bad)} is not finite ({kept[bad]})")
 
-    def actions(self, field: str, values: np.ndarray, row: int = 0) -> np.ndarray:
+    def flags(self, field: str, values: np.ndarray, row: Row = 0) -> np.ndarray:
+        """Booleans, or numbers of any type that are all 0 or 1, as booleans."""
+        values = np.asarray(values)
+        if values.dtype.kind not in NUMBERS:
+            raise self.error(field, f"found type {values.dtype}, expected 0 or 1")
+        wrong = (values != 0) & (values != 1)  # NaN too
+        if not wrong.any():
+            return values.astype(bool, copy=False)
+        bad = int(np.argmax(wrong))
+        found = f"row {_number(row, bad)} is {values[bad]}"
+        raise self.error(field, f"{found}, expected 0 or 1")
+
+    def ends(self, field: str, values: np.ndarray) -> bool:
+        """Whether an episode's flags say that it ended at its last step; refuses earlier ends."""
+        flags = self.flags(field, values)
+        if flags[:-1].any():
+            raise self.error(field, f"the episode goes on after step {int(np.argmax(flags))}")
+        return bool(flags[-1])
+
+    def actions(self, field: str, values: np.ndarray, row: Row = 0) -> np.ndarray:
         """Actions in [-1, 1], or integers from zero."""
         values = self.numbers(field, values, row)
         low, high = (values.min(), values.max()) if values.size else (0, 0)
@@ -141,6 +164,10 @@ def spec_of(
     (obs_row,) = rows(row, obs, is_leaf=_sized).values()
     (action_row,) = rows(row, action, is_leaf=_sized).values()
     return Spec(obs_row, action_row, num_actions)
+
+
+def _number(row: Row, index: int) -> int:
+    return row + index if isinstance(row, int) else int(row[index])
 
 
 def _sized(x: Any) -> bool:

@@ -12,10 +12,10 @@ A row that is both terminal and timed out is terminal.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -48,8 +48,8 @@ def open_source(name: str, repair: frozenset[str] = frozenset()) -> Source:
     checks = Checks(str(path), repair)
     with opened(checks) as file:
         _check_shapes(file, checks)
-        rows = _rows(file, checks)
         spec = spec_of(checks, {"observations": file["observations"]}, {"actions": file["actions"]})
+        rows = _rows(file, checks)
     lengths = np.add.reduceat(rows.known, np.append(0, rows.end[:-1] + 1), dtype=np.int64)
     return Source(str(path), spec, lengths, partial(_fill, checks, rows), {"dataset": path.stem})
 
@@ -63,11 +63,18 @@ def opened(checks: Checks) -> Iterator[h5py.File]:
         yield file
 
 
+def check_arrays(
+    checks: Checks, found: Mapping[str, Any], fields: Iterable[str], under: str = ""
+) -> None:
+    """Refuse a group where an array should be; `under` is where the fields are."""
+    for field in fields:
+        if not isinstance(found[field], h5py.Dataset):
+            raise checks.error(f"{under}{field}", "found a group, expected an array")
+
+
 def _check_shapes(file: h5py.File, checks: Checks) -> None:
     checks.keys(file.keys(), REQUIRED)
-    for field in (*REQUIRED, *file.keys() & {"timeouts", "next_observations"}):
-        if not isinstance(file[field], h5py.Dataset):
-            raise checks.error(field, "found a group, expected an array")
+    check_arrays(checks, file, (*REQUIRED, *file.keys() & {"timeouts", "next_observations"}))
     obs = file["observations"].shape
     n = obs[0] if obs else 0
     if n < 1:
@@ -83,7 +90,7 @@ def _check_shapes(file: h5py.File, checks: Checks) -> None:
 
 def _rows(file: h5py.File, checks: Checks) -> Rows:
     with checks.reading("terminals"):
-        terminal = file["terminals"][()].astype(bool)
+        terminal = checks.flags("terminals", file["terminals"][()])
     ends = terminal | _time_limits(file, checks, terminal)
     if "timeouts" in file:
         checks.tail("timeouts", bool(ends[-1]), f"the episode up to row {len(ends) - 1}")
@@ -102,7 +109,7 @@ def _time_limits(file: h5py.File, checks: Checks, terminal: np.ndarray) -> np.nd
     """Where episodes were cut. [N] bool"""
     if "timeouts" in file:
         with checks.reading("timeouts"):
-            return file["timeouts"][()].astype(bool)
+            return checks.flags("timeouts", file["timeouts"][()])
     cut = np.zeros_like(terminal)
     if "next_observations" in file:
         for start, successor in chunks(file, checks, "next_observations"):

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxrl.data.episodes import Episode, Put, Source, fill_episodes
 from jaxrl.data.sources.checks import Checks, existing, spec_of
-from jaxrl.data.sources.d4rl_hdf5 import opened
+from jaxrl.data.sources.d4rl_hdf5 import check_arrays, opened
 from jaxrl.types import PyTree
 
 REQUIRED = ("observations", "actions", "rewards", "terminations", "truncations")
@@ -32,17 +32,18 @@ def open_source(name: str, repair: frozenset[str] = frozenset()) -> Source:
     """
     path = existing(_directory(name) / "data" / "main_data.hdf5", "a Minari dataset in HDF5")
     checks = Checks(str(path), repair, rounds=True)
-    metadata = _metadata(path.parent / "metadata.json")
-    space = json.loads(metadata.get("action_space") or "{}")
+    about = Checks(str(path.parent / "metadata.json"))
+    metadata = _metadata(about)
     with opened(checks) as file:
-        names = sorted(file.keys(), key=lambda group: int(group.rpartition("_")[2]))
-        if not names:
-            raise checks.error("episode_0", "missing; the file has no episodes")
+        names = _names(file, checks)
         first = file[names[0]]
         lengths = np.array([_length(file[group], first, checks, group) for group in names])
         arrays = {"observations": _tree(first["observations"])}, {"actions": first["actions"]}
+        with about.reading("action_space"):
+            space = json.loads(metadata.get("action_space") or "{}")
+            scale = _scale(about, space, first["actions"].shape[1:])
         spec = spec_of(checks, *arrays, space.get("n"))
-    fill = partial(_fill, checks, names, _scale(space))
+    fill = partial(_fill, checks, names, scale)
     return Source(str(path), spec, lengths, fill, metadata)
 
 
@@ -55,38 +56,49 @@ def _directory(name: str) -> Path:
     return existing(directory, "a Minari dataset") if directory.parent.is_dir() else directory
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _metadata(checks: Checks) -> dict[str, Any]:
+    path = Path(checks.path)
     if not path.exists():
         return {}
-    checks = Checks(str(path))
     with checks.reading("JSON"):
         metadata = json.loads(path.read_text(encoding="utf-8"))
-    if metadata.get("data_format", "hdf5") != "hdf5":
-        found = metadata["data_format"]
+        found = metadata.get("data_format", "hdf5")
+    if found != "hdf5":
         raise checks.error("data_format", f"found {found!r}, expected 'hdf5'; convert with minari")
     return metadata
+
+
+def _names(file: h5py.File, checks: Checks) -> list[str]:
+    """The groups of the episodes, in the order of their numbers."""
+    if not len(file):
+        raise checks.error("episode_0", "missing; the file has no episodes")
+    for name, node in file.items():
+        if not (name.rpartition("_")[2].isdecimal() and isinstance(node, h5py.Group)):
+            raise checks.error(name, "expected nothing but groups episode_0, episode_1, ...")
+    return sorted(file, key=lambda name: int(name.rpartition("_")[2]))
 
 
 def _length(group: h5py.Group, first: h5py.Group, checks: Checks, name: str) -> int:
     """Transitions of an episode, if its end is right and its shapes are those of the first one."""
     checks.keys([f"{name}/{field}" for field in group], [f"{name}/{field}" for field in REQUIRED])
-    if not isinstance(group["actions"], h5py.Dataset):
-        raise checks.error(f"{name}/actions", "found a group, expected an array")
-    n = group["actions"].shape[0]
+    arrays = {field: _tree(group[field]) for field in REQUIRED}
+    check_arrays(checks, arrays, REQUIRED[1:], f"{name}/")
+    shape = arrays["actions"].shape
+    checks.actions_shape(f"{name}/actions", shape)
+    n = shape[0]
     if n < 1:
         raise checks.error(f"{name}/actions", "the episode has no transition")
-    checks.actions_shape(f"{name}/actions", group["actions"].shape, n)
-    checks.shape(f"{name}/actions", group["actions"].shape, (n, *first["actions"].shape[1:]))
+    checks.shape(f"{name}/actions", shape, (n, *first["actions"].shape[1:]))
+    checks.dtype(f"{name}/actions", arrays["actions"].dtype)
     for field in REQUIRED[2:]:
-        checks.shape(f"{name}/{field}", group[field].shape, (n,))
+        checks.shape(f"{name}/{field}", arrays[field].shape, (n,))
     with checks.reading(f"{name}/observations"):  # which are perhaps another tree
-        pairs = jax.tree.map(
-            lambda *x: x, _tree(group["observations"]), _tree(first["observations"])
-        )
+        pairs = jax.tree.map(lambda *x: x, arrays["observations"], _tree(first["observations"]))
     for leaf, like in jax.tree.leaves(pairs, is_leaf=lambda x: isinstance(x, tuple)):
         checks.shape(leaf.name.strip("/"), leaf.shape, (n + 1, *like.shape[1:]))
-    ended = group["terminations"][-1] or group["truncations"][-1]
-    checks.tail(f"{name}/truncations", bool(ended), "the episode")
+    with checks.reading(name):
+        ended = [checks.ends(f"{name}/{field}", arrays[field][()]) for field in REQUIRED[3:]]
+    checks.tail(f"{name}/truncations", any(ended), "the episode")
     return n
 
 
@@ -97,11 +109,17 @@ def _tree(node: h5py.Group | h5py.Dataset) -> PyTree:
     return {key: _tree(child) for key, child in node.items()}
 
 
-def _scale(space: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Centre and half-width of a bounded action space; None where there is nothing to scale."""
+def _scale(
+    checks: Checks, space: dict[str, Any], shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Centre and half-width of a bounded action space; None where there is nothing to scale.
+
+    Refuses a space of another shape than the actions'.
+    """
     if space.get("type") != "Box":
         return None
     low, high = np.asarray(space["low"], float), np.asarray(space["high"], float)
+    checks.shape("action_space", (high - low).shape, shape)
     if not np.isfinite(high - low).all() or ((low == -1) & (high == 1)).all():
         return None
     return (high + low) / 2, (high - low) / 2
@@ -128,5 +146,5 @@ def _episodes(
             ),
             action=checks.actions(f"{name}/actions", action),
             reward=checks.numbers(f"{name}/rewards", group["rewards"]),
-            discount=~group["terminations"],
+            discount=~checks.flags(f"{name}/terminations", group["terminations"]),
         )

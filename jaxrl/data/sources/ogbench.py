@@ -70,7 +70,8 @@ def _last(checks: Checks, headers: dict[str, Header]) -> np.ndarray:
     for field in ("terminals", "rewards", "masks"):
         if field in headers:
             checks.shape(field, headers[field].shape, (n,))
-    last = np.concatenate([values != 0 for _, values in chunks(checks, headers, "terminals")])
+    flags = partial(checks.flags, "terminals")
+    last = np.concatenate([flags(x, row) for row, x in chunks(checks, headers, "terminals")])
     checks.tail("terminals", bool(last[-1]), f"the trajectory up to row {n - 1}")
     last[-1] = True
     return last
@@ -122,8 +123,8 @@ def _fill_scalars(
     checks: Checks, headers: dict[str, Header], last: np.ndarray, name: str, put: Put
 ) -> None:
     """Actions, rewards or masks of every row that is a transition."""
-    take = checks.actions if name == "action" else checks.numbers
+    take = {"action": checks.actions, "reward": checks.numbers, "discount": checks.flags}[name]
     for start, values in chunks(checks, headers, FIELDS[name]):
         going = ~last[start : start + len(values)]
         rows = start + np.flatnonzero(going)
-        put(name, rows, take(FIELDS[name], values[going], start))
+        put(name, rows, take(FIELDS[name], values[going], rows))

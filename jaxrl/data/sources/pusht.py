@@ -86,5 +86,5 @@ def _fill(checks: Checks, arrays: dict[str, Any], ends: np.ndarray, put: Put) ->
         action = arrays[ACTION][:]
     put("obs", np.arange(len(state)), checks.numbers(STATE, state))
     acted = np.delete(np.arange(len(state)), ends - 1)
-    put("action", acted, checks.actions(ACTION, action[acted] / (SIZE / 2) - 1))
+    put("action", acted, checks.actions(ACTION, action[acted] / (SIZE / 2) - 1, acted))
     put("discount", acted, np.float32(1))

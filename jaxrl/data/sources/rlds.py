@@ -100,11 +100,11 @@ def _decoded(builder: Any, record: bytes) -> dict[str, Any]:
 def _count(builder: Any, split: str, checks: Checks) -> tuple[np.ndarray, dict[str, Any]]:
     """Transitions of every record, and the first one, once all have been looked at."""
     checks.keys(builder.info.features, ["steps"])
-    checks.keys(builder.info.features["steps"].feature, STEP_FIELDS)
+    checks.keys(builder.info.features["steps"].feature, _required(builder))
     lengths, first = [], None
     for number, steps in enumerate(_raw(builder, split, checks)):
         first = first or steps
-        lengths.append(_length(steps, checks, number, _wrong_end(builder, steps)))
+        lengths.append(_length(builder, steps, checks, f"of episode {number}"))
     if first is None:
         raise checks.error("steps", "found no episodes")
     if len(lengths) != builder.info.splits[split].num_examples:
@@ -113,20 +113,29 @@ def _count(builder: Any, split: str, checks: Checks) -> tuple[np.ndarray, dict[s
     return np.array(lengths), first
 
 
+def _required(builder: Any) -> tuple[str, ...]:
+    """Fields of the steps; what is called discount may hold gamma in others' datasets."""
+    return (*STEP_FIELDS, "discount") if builder.name == OWN else STEP_FIELDS
+
+
 def _wrong_end(builder: Any, steps: dict[str, Any]) -> bool:
     """Whether the final observation is another episode's."""
     return builder.name.startswith("d4rl_") and not steps["is_terminal"][-1]
 
 
-def _length(steps: dict[str, Any], checks: Checks, number: int, wrong_end: bool) -> int:
-    field = f"steps/is_last of episode {number}"
-    last = steps["is_last"]
-    if len(last) < 2:
+def _length(builder: Any, steps: dict[str, Any], checks: Checks, of: str) -> int:
+    """Transitions of an episode, if its end and its shapes are right."""
+    field, rows = f"steps/is_last {of}", len(steps["is_last"])
+    if rows < 2:
         raise checks.error(field, "the episode has no transition")
-    if last[:-1].any():
-        raise checks.error(field, f"the episode goes on after step {int(np.argmax(last))}")
-    checks.tail(field, bool(last[-1]), "the episode")
-    return len(last) - 1 - wrong_end
+    checks.actions_shape(f"steps/action {of}", np.shape(steps["action"]), rows)
+    for name in _required(builder)[2:]:
+        checks.shape(f"steps/{name} {of}", np.shape(steps[name]), (rows,))
+    for leaf in jax.tree.leaves(steps["observation"]):
+        checks.shape(f"steps/observation {of}", leaf.shape, (rows, *leaf.shape[1:]))
+    checks.tail(field, checks.ends(field, steps["is_last"]), "the episode")
+    checks.ends(f"steps/is_terminal {of}", steps["is_terminal"])
+    return rows - 1 - _wrong_end(builder, steps)
 
 
 def _fill(builder: Any, split: str, checks: Checks, put: Put) -> None:
@@ -153,7 +162,7 @@ def _episode(builder: Any, checks: Checks, number: int, steps: dict[str, Any]) -
     n = len(steps["is_last"]) - 1 - _wrong_end(builder, steps)
     of = f"of episode {number}"
     discount = np.ones(n, np.float32)
-    if builder.name == OWN:  # elsewhere the field may hold gamma
+    if builder.name == OWN:
         discount = checks.numbers(f"steps/discount {of}", steps["discount"][:n])
     discount[-1] *= not steps["is_terminal"][-1]
     obs = jax.tree.map(lambda x: x[: n + 1], steps["observation"])

@@ -80,8 +80,24 @@ def spoil(field, row, value):
     return spoiled
 
 
+FLAGS = [np.uint8, np.int64, np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", FLAGS)
+def test_ends_may_be_numbers(path, dtype):
+    fields = synthetic.flat(synthetic.episodes())
+    loaded = load(path, cast("timeouts", dtype)(cast("terminals", dtype)(fields)))
+    expected = from_episodes(synthetic.episodes())
+    np.testing.assert_array_equal(loaded.steps.discount, expected.steps.discount)
+    np.testing.assert_array_equal(loaded.steps.last, expected.steps.last)
+
+
 def cast(field, dtype):
     return lambda data: data | {field: data[field].astype(dtype)}
+
+
+def flag(field, row, value):
+    return lambda data: spoil(field, row, value)(cast(field, float)(data))
 
 
 ERRORS = [
@@ -104,6 +120,17 @@ ERRORS = [
     (cast("observations", np.float64), "observations: found float64.*repair='float64'"),
     (cast("rewards", np.float64), "rewards: found float64"),
     (cast("actions", "S4"), "actions: found type .*, expected numbers"),
+    (lambda d: d | {"actions": d["actions"][:, :0]}, r"actions: found shape \(39, 0\)"),
+    (lambda d: d | {"actions": np.float32(0)}, r"actions: found shape \(\), expected \(39, any"),
+    (
+        lambda d: cast("observations", "S4")({k: v for k, v in d.items() if k != "timeouts"}),
+        "observations: found type .*, expected numbers",
+    ),
+    (flag("terminals", 5, np.nan), "terminals: row 5 is nan, expected 0 or 1"),
+    (flag("terminals", 6, 2), "terminals: row 6 is 2.0, expected 0 or 1"),
+    (flag("timeouts", 11, -1), "timeouts: row 11 is -1.0, expected 0 or 1"),
+    (cast("terminals", "S1"), "terminals: found type .S1, expected 0 or 1"),
+    (cast("timeouts", "S1"), "timeouts: found type .S1, expected 0 or 1"),
     (spoil("terminals", 38, False), "timeouts: the episode up to row 38 does not end"),
 ]
 

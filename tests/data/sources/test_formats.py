@@ -50,11 +50,13 @@ def test_the_number_of_transitions_is_known_before_reading(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_path_that_does_not_exist_names_what_is_near(kind, tmp_path):
+def test_a_path_that_does_not_exist_names_what_is_near(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "/no/such/root")
     name = write(kind, tmp_path)
-    with pytest.raises(UserError, match="x"):
-        sources.find(name.replace("/x", "/y"))
-    with pytest.raises(UserError):
+    near = rf"{tmp_path}/(y\S*): does not exist, expected an? .*: no '\1'; .*: x"
+    with pytest.raises(UserError, match=near):
+        sources.find(name.replace(f"{tmp_path}/x", f"{tmp_path}/y"))
+    with pytest.raises(UserError, match="^/no/such/place.hdf5.*: does not exist; expected an? "):
         sources.find(f"{kind}//no/such/place.hdf5")
 
 

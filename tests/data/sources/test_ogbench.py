@@ -54,9 +54,32 @@ def test_files_of_numpy_1_and_uncompressed_ones_are_read(path):
     assert sources.load(f"ogbench/{path}", 1).size == sum(synthetic.LENGTHS)
 
 
-def nan(fields):
-    fields["observations"][9, 1] = np.nan
-    return fields
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float64])
+def test_terminals_and_masks_may_be_of_any_type(path, dtype):
+    fields = synthetic.rows(synthetic.episodes())
+    loaded = load(path, fields | {k: fields[k].astype(dtype) for k in ("terminals", "masks")})
+    expected = from_episodes(synthetic.episodes())
+    np.testing.assert_array_equal(loaded.steps.discount, expected.steps.discount)
+    np.testing.assert_array_equal(loaded.steps.last, expected.steps.last)
+
+
+def test_what_the_last_row_of_a_trajectory_holds_means_nothing(path):
+    fields = synthetic.rows(synthetic.episodes())
+    for field in ("actions", "rewards", "masks"):
+        fields[field][fields["terminals"]] = np.nan
+    expected = from_episodes(synthetic.episodes())
+    np.testing.assert_array_equal(load(path, fields).steps.reward, expected.steps.reward)
+
+
+def spoil(field, row, value):
+    """One wrong number, in what may have been booleans."""
+
+    def spoiled(fields):
+        values = fields[field].astype(np.float32)
+        values[row] = value
+        return fields | {field: values}
+
+    return spoiled
 
 
 ERRORS = [
@@ -70,15 +93,24 @@ ERRORS = [
     (lambda f: f | {"terminals": np.zeros(45, bool)}, "terminals: the trajectory up to row 44"),
     (lambda f: f | {"terminals": np.ones(45, bool)}, "terminals: .* row 0 has no transition"),
     (lambda f: {k: v[:0] for k, v in f.items()}, "observations: found no rows"),
-    (nan, "observations: row 9 is not finite"),
+    (lambda f: f | {"actions": f["actions"][:, :0]}, r"actions: found shape \(45, 0\)"),
+    (spoil("observations", 9, np.nan), "observations: row 9 is not finite"),
+    (spoil("actions", 20, np.nan), "actions: row 20 is not finite"),
+    (spoil("rewards", 20, np.inf), "rewards: row 20 is not finite"),
+    (spoil("terminals", 20, np.nan), "terminals: row 20 is nan, expected 0 or 1"),
+    (spoil("masks", 20, 7), "masks: row 20 is 7.0, expected 0 or 1"),
+    (spoil("masks", 20, 0.5), "masks: row 20 is 0.5, expected 0 or 1"),
+    (lambda f: f | {"terminals": f["terminals"].astype("U1")}, "terminals: found type .U1"),
     (lambda f: f | {"actions": 3 * f["actions"]}, "actions: found .*repair='actions'"),
 ]
 
 
-@pytest.mark.parametrize("spoil, message", ERRORS)
-def test_bad_files_are_refused_by_file_and_field(path, spoil, message):
+@pytest.mark.parametrize("chunk", [4, 65_536])
+@pytest.mark.parametrize("spoil_fields, message", ERRORS)
+def test_bad_files_are_refused_by_file_and_field(path, spoil_fields, message, chunk, monkeypatch):
+    monkeypatch.setattr("jaxrl.data.sources.ogbench.CHUNK", chunk)  # rows are the file's
     with pytest.raises(UserError, match=f"data.npz: {message}"):
-        load(path, spoil(synthetic.rows(synthetic.episodes())))
+        load(path, spoil_fields(synthetic.rows(synthetic.episodes())))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])

@@ -92,6 +92,11 @@ def nan(data):
     return data
 
 
+def late(data):
+    data["data/action"][8, 1] = np.nan
+    return data
+
+
 STATE, ACTION, ENDS = "data/state", "data/action", "meta/episode_ends"
 ERRORS = [
     (lambda d: without(d, ACTION), f"{ACTION}: missing; the file has data/keypoint"),
@@ -101,6 +106,7 @@ ERRORS = [
     (lambda d: d | {ENDS: d[ENDS] - 1}, f"{ENDS}: found ends .13., expected 14, the rows"),
     (lambda d: d | {ENDS: np.array([5, 6, 14])}, f"{ENDS}: episode 1 has 1 rows, expected 2"),
     (nan, f"{STATE}: row 3 is not finite"),
+    (late, f"{ACTION}: row 8 is not finite"),  # of the file, two rows of which are no transition
     (lambda d: d | {ACTION: d[ACTION] + 512}, f"{ACTION}: found .*repair='actions'"),
     (lambda d: d | {STATE: np.full((ROWS, 5), "x", "U1")}, f"{STATE}: found type"),
 ]

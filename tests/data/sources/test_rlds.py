@@ -174,6 +174,38 @@ ERRORS = [
         "steps/reward of episode 0: row 0 is not finite",
     ),
     (lambda s: s | {"action": s["action"] * 5}, "steps/action of episode 0: found"),
+    (
+        lambda s: s | {"reward": np.stack([s["reward"]] * 2, 1)},
+        r"steps/reward of episode 0: found shape \(8, 2\), expected \(8\)",
+    ),
+    (
+        lambda s: s | {"observation": s["observation"][1:]},
+        r"steps/observation of episode 0: found shape \(7, 3\), expected \(8, 3\)",
+    ),
+    (
+        lambda s: s | {"is_terminal": s["is_terminal"][:, None]},
+        r"steps/is_terminal of episode 0: found shape \(8, 1\), expected \(8\)",
+    ),
+    (
+        lambda s: s | {"discount": s["discount"][1:]},
+        r"steps/discount of episode 0: found shape \(7,\), expected \(8\)",
+    ),
+    (
+        lambda s: {k: v for k, v in s.items() if k != "discount"},
+        "discount: missing; .* action",
+    ),
+    (
+        lambda s: s | {"is_terminal": np.arange(len(s["reward"])) >= 3},
+        "steps/is_terminal of episode 0: the episode goes on after step 3",
+    ),
+    (
+        lambda s: s | {"is_terminal": 2 * s["is_terminal"].astype(np.int32)},
+        "steps/is_terminal of episode 0: row 7 is 2, expected 0 or 1",
+    ),
+    (
+        lambda s: s | {"is_last": np.where(s["is_last"], 1, np.float32(np.nan))},
+        "steps/is_last of episode 0: row 0 is nan, expected 0 or 1",
+    ),
 ]
 
 
