@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import networks as nets
-from jaxrl.errors import check_config, check_continuous, check_range
+from jaxrl.errors import check_config, check_continuous
 from jaxrl.ops import losses, optimizers
 from jaxrl.types import (
     Agent,
@@ -152,7 +152,6 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     """
     check_config(config)
     check_continuous("bc", spec.num_actions)
-    check_range("dropout", config.dropout, 0, 1)
     networks = networks or build(spec, config)
     networks = optimizers.unless_given(
         networks, optimizer=optax.adam(config.learning_rate, eps=config.adam_eps)

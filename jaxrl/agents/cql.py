@@ -283,9 +283,9 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_continuous("cql", spec.num_actions)
     if config.backup == "min_of_max" and config.backup_entropy:
         raise UserError("backup_entropy: needs backup sample or max_of_min, found min_of_max")
-    check_range("gamma", config.gamma, 0, 1)
-    check_range("tau", config.tau, 0, 1)
-    for name, low in {"weight": 0, "actions": 1, "parts": 1, "softness": 1e-6}.items():
+    sac.check(config)
+    lows = {"weight": 0, "actions": 1, "parts": 1, "softness": 1e-6, "multiplier": 1e-12}
+    for name, low in lows.items():
         check_range(name, getattr(config, name), low)
     networks = networks or build(spec, config)
     networks = optimizers.unless_given(

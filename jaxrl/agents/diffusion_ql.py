@@ -247,7 +247,7 @@ def check(spec: Spec, config: Config) -> None:
         check_range(name, getattr(config, name), 0, 1)
     for name in ("steps", "backup_actions", "average_every", "candidates"):
         check_range(name, getattr(config, name), 1)
-    for name in ("eta", "decay_steps", "average_start", "temperature"):
+    for name in ("max_norm", "eta", "decay_steps", "average_start", "temperature"):
         check_range(name, getattr(config, name), 0)
 
 

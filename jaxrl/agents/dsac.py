@@ -279,10 +279,8 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     """
     check_config(config)
     check_continuous("dsac", spec.num_actions)
-    check_range("gamma", config.gamma, 0, 1)
-    check_range("tau", config.tau, 0, 1)
+    sac.check(config)
     check_range("delay", config.delay, 1)
-    check_range("temperature", config.temperature, 0)
     networks = networks or build(spec, config)
     networks = optimizers.unless_given(
         networks,

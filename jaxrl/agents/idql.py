@@ -139,7 +139,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     iql.check(config)
     check_range("average_tau", config.average_tau, 0, 1)
     check_range("temperature", config.temperature, 0)
-    for name in ("steps", "candidates", "blocks"):
+    for name in ("steps", "candidates", "width", "blocks"):
         check_range(name, getattr(config, name), 1)
     networks = networks or build(spec, config)
     rate = optimizers.cosine(config.learning_rate, config.decay_steps)

@@ -159,7 +159,7 @@ def build(spec: Spec, config: Config) -> Networks:
 
 def check(config: Config) -> None:
     """Raise `UserError` on a setting that is out of range, by its name."""
-    for name in ("gamma", "tau", "expectile", "dropout"):
+    for name in ("gamma", "tau", "expectile"):
         check_range(name, getattr(config, name), 0, 1)
     check_range("beta", config.beta, 0)
     check_range("max_weight", config.max_weight, 1e-6)

@@ -232,6 +232,14 @@ def build(spec: Spec, config: Like) -> Networks:
     )
 
 
+def check(config: Like) -> None:
+    """Raise `UserError` on a setting of SAC or an agent like it that is out of range."""
+    check_range("gamma", config.gamma, 0, 1)
+    check_range("tau", config.tau, 0, 1)
+    # From log 0 a learned temperature could not move.
+    check_range("temperature", config.temperature, 1e-12 if config.learn_temperature else 0)
+
+
 def make(spec: Spec, config: Config = Config(), networks: Networks | None = None) -> Agent:
     """SAC for continuous actions.
 
@@ -240,9 +248,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     """
     check_config(config)
     check_continuous("sac", spec.num_actions)
-    check_range("gamma", config.gamma, 0, 1)
-    check_range("tau", config.tau, 0, 1)
-    check_range("temperature", config.temperature, 0)
+    check(config)
     check_range("critics", config.critics, 1)
     networks = networks or build(spec, config)
     networks = optimizers.unless_given(

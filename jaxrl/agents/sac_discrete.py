@@ -145,9 +145,7 @@ def make(spec: Spec, config: Config = Config(), networks: Networks | None = None
     check_config(config)
     if not spec.discrete:
         raise UserError(f"sac_discrete needs discrete actions; this task has {spec.action.shape}")
-    check_range("gamma", config.gamma, 0, 1)
-    check_range("tau", config.tau, 0, 1)
-    check_range("temperature", config.temperature, 0)
+    sac.check(config)
     check_range("critics", config.critics, 1)
     check_range("target_entropy", config.target_entropy, 0, 1)
     networks = networks or build(spec, config)

@@ -128,4 +128,4 @@ def test_bad_settings_are_refused_by_name():
     with pytest.raises(UserError, match="continuous"):
         bc.make(Spec.categorical(3, 2))
     with pytest.raises(UserError, match="dropout"):
-        bc.make(FLAT, bc.Config(dropout=1.5))
+        bc.make(FLAT, bc.Config(dropout=1.0))

@@ -266,9 +266,11 @@ def test_cloning_loss_by_hand():
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def target(config):
+def target(config, scale=1.0):
+    """Targets of the batch with its rewards multiplied by `scale`."""
     networks, state = built(config)
-    return cql.backup(networks, config, state, data(), jax.random.key(5))
+    batch = data()._replace(reward=scale * data().reward)
+    return cql.backup(networks, config, state, batch, jax.random.key(5))
 
 
 @pytest.mark.parametrize("entropy", [False, True])
@@ -276,6 +278,13 @@ def test_best_of_one_action_is_sac_s_target(entropy):
     config = change(actions=1, backup_entropy=entropy)
     plain, best = (target(dataclasses.replace(config, backup=b)) for b in ("sample", "max_of_min"))
     np.testing.assert_allclose(best, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backup", ["sample", "max_of_min", "min_of_max"])
+def test_the_reward_scale_multiplies_rewards_alone(backup):
+    found = target(change(backup=backup, reward_scale=3.0))
+    np.testing.assert_allclose(found, target(change(backup=backup), scale=3.0), rtol=1e-5)
+    assert float(jnp.abs(found - target(change(backup=backup))).min()) > 1e-3
 
 
 def test_max_backups_are_ordered():
@@ -298,7 +307,7 @@ def test_permuting_batch_and_candidates_changes_nothing():
 
     mixed = jax.tree.map(lambda x: x[order], batch)
     along = jax.tree.map(lambda x: x[order], candidates)
-    chex.assert_trees_all_close(of(batch, candidates), of(mixed, along), rtol=1e-3, atol=1e-4)
+    chex.assert_trees_all_close(of(batch, candidates), of(mixed, along), rtol=1e-5, atol=1e-6)
 
 
 def test_weights_of_the_batch_reach_the_penalty():
@@ -323,7 +332,8 @@ def test_a_reward_column_is_refused():
 def test_bad_settings_are_refused_by_name():
     with pytest.raises(UserError, match="continuous"):
         cql.make(Spec.categorical(3, 2))
-    bad = {"gamma": 2, "tau": -1, "weight": -1.0, "actions": 0, "softness": 0.0}
+    bad = {"gamma": 2, "tau": -1, "weight": -1.0, "actions": 0, "softness": 0.0, "multiplier": 0.0}
+    bad["temperature"] = 0.0
     for name, value in bad.items():
         with pytest.raises(UserError, match=name):
             cql.make(FLAT, change(**{name: value}))

@@ -75,9 +75,11 @@ def test_what_is_padding_does_not_matter(backbone):
     found, expected = predict(noisy), predict(batch)
     np.testing.assert_allclose(found[batch.mask], expected[batch.mask], atol=1e-6)
     loss = loss_of(backbone)
-    grads = jax.jit(jax.grad(lambda obs: loss(batch._replace(obs=obs))))(batch.obs)
-    assert not grads[~batch.mask].any()
-    assert grads[batch.mask].any()
+    inputs = {name: getattr(batch, name) for name in ("obs", "action", "return_to_go")}
+    grads = jax.jit(jax.grad(lambda inputs: loss(batch._replace(**inputs))))(inputs)
+    for name, grad in grads.items():
+        assert not grad[~batch.mask].any(), name
+        assert grad[batch.mask].any(), name
 
 
 @every
@@ -160,6 +162,25 @@ def test_the_timestep_selects_an_embedding_and_late_ones_share_the_last():
     np.testing.assert_array_equal(predict(params, late), predict(params, last))
 
 
+def test_the_tokens_of_a_step_share_the_embedding_of_its_time():
+    """A shift of the whole table is one of every token's bias."""
+    networks, config, params = model("transformer")
+    shift = jnp.sin(jnp.arange(16.0))
+
+    def shifted(name, parameter):
+        layer = params["params"][name]
+        moved = layer[parameter] + jnp.broadcast_to(shift, layer[parameter].shape)
+        return {name: layer | {parameter: moved}}
+
+    def predict(changed):
+        return dt.predict({"params": params["params"] | changed}, networks, config, data()).mode()
+
+    tokens = [shifted(f"embed_{name}", "bias") for name in ("return", "obs", "action")]
+    found = predict(shifted("embed_time", "embedding"))
+    np.testing.assert_allclose(found, predict(tokens[0] | tokens[1] | tokens[2]), atol=1e-5)
+    assert float(jnp.abs(found - predict(tokens[1])).max()) > 1e-2
+
+
 def test_returns_are_divided_by_their_scale():
     networks, config, params = model("transformer")
     scaled = dataclasses.replace(config, return_scale=10.0)
@@ -237,7 +258,7 @@ def test_a_users_own_network_is_taken():
     [
         ({"context": 0}, "context: found 0"),
         ({"heads": 3}, "heads: found 3, which does not divide width 16"),
-        ({"dropout": 1.5}, "dropout: found 1.5"),
+        ({"dropout": 1.0}, "dropout: found 1.0"),
         ({"return_scale": 0.0}, "return_scale: found 0"),
         ({"warmup": -1}, "warmup: found -1"),
         ({"backbone": "lstm"}, "backbone: found 'lstm', expected one of transformer, mamba"),

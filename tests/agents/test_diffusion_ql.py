@@ -157,6 +157,7 @@ def test_bad_settings_are_refused_by_name():
     with pytest.raises(UserError, match="continuous"):
         diffusion_ql.make(Spec.categorical(3, 2))
     bad = {"gamma": 2, "tau": -1, "eta": -0.1, "steps": 0, "average_every": 0}
+    bad |= {"max_norm": -1.0, "embedding": 3}
     for name, value in bad.items():
         with pytest.raises(UserError, match=name):
             diffusion_ql.make(FLAT, dataclasses.replace(SMALL, **{name: value}))

@@ -181,6 +181,7 @@ def test_candidates_for_risk_averse_acting_come_from_the_agent():
         (FLAT, dataclasses.replace(SMALL, tau=-0.1), "tau"),
         (FLAT, dataclasses.replace(SMALL, delay=0), "delay"),
         (FLAT, dataclasses.replace(SMALL, temperature=-1.0), "temperature"),
+        (FLAT, dataclasses.replace(SMALL, temperature=0.0), "temperature"),
     ],
 )
 def test_bad_settings_are_refused_by_name(spec, config, named):

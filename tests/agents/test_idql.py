@@ -92,6 +92,8 @@ def test_one_candidate_is_a_draw_and_many_are_valued_higher():
 def test_bad_settings_are_refused_by_name():
     with pytest.raises(UserError, match="continuous"):
         idql.make(Spec.categorical(3, 2))
-    for name, value in {"expectile": 1.5, "average_tau": -1.0, "candidates": 0, "steps": 0}.items():
+    bad = {"expectile": 1.5, "average_tau": -1.0, "candidates": 0, "steps": 0}
+    bad |= {"width": 0, "dropout": 1.0, "embedding": 3}
+    for name, value in bad.items():
         with pytest.raises(UserError, match=name):
             idql.make(FLAT, dataclasses.replace(SMALL, **{name: value}))

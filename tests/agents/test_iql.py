@@ -216,6 +216,13 @@ def test_policy_is_a_plain_gaussian_around_a_tanh():
     np.testing.assert_array_equal(policy.log_std, jnp.zeros((16, 3)))
 
 
+def test_the_policy_s_log_deviation_stays_between_minus_5_and_2():
+    networks, state = built()
+    params = state.actor.params["params"] | {"log_std": jnp.array([-99.0, 0.0, 99.0])}
+    policy = networks.actor.apply({"params": params}, data().obs)
+    np.testing.assert_array_equal(policy.log_std, np.tile([-5.0, 0.0, 2.0], (16, 1)))
+
+
 def test_permuting_the_batch_changes_nothing():
     networks, state = built()
     order = jax.random.permutation(jax.random.key(1), 16)
@@ -247,7 +254,7 @@ def test_a_reward_column_is_refused():
 def test_bad_settings_are_refused_by_name():
     with pytest.raises(UserError, match="continuous"):
         iql.make(Spec.categorical(3, 2))
-    bad = {"gamma": 2, "tau": -1, "expectile": 1.5, "beta": -1.0, "max_weight": 0.0, "dropout": 2}
+    bad = {"gamma": 2, "tau": -1, "expectile": 1.5, "beta": -1.0, "max_weight": 0.0, "dropout": 1}
     for name, value in bad.items():
         with pytest.raises(UserError, match=name):
             iql.make(FLAT, dataclasses.replace(SMALL, **{name: value}))

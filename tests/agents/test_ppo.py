@@ -199,6 +199,24 @@ def test_a_time_limit_bootstraps_from_its_own_successor():
     chex.assert_trees_all_close(found.target[3], expected + value, atol=1e-6)
 
 
+def test_the_reward_scale_multiplies_rewards_alone():
+    _, state, batch = begin(SMALL)
+    found = prepare(replace(SMALL, reward_scale=3.0))[1](state, batch)
+    tripled = prepare(SMALL)[1](state, batch._replace(reward=3 * batch.reward))
+    chex.assert_trees_all_close(found, tripled, atol=1e-5)
+    assert not jnp.allclose(found.target, prepare(SMALL)[1](state, batch).target)
+
+
+def test_both_observations_are_normalised():
+    _, state, batch = begin(SMALL, scale=3.0)
+    mean, std = jnp.arange(3.0), jnp.array([1.0, 2.0, 3.0])
+    seen = moments.Moments(jnp.array(1.0), mean, std**2)
+    obs, next_obs = ((x - mean[None, None]) / std[None, None] for x in (batch.obs, batch.next_obs))
+    inside, compute = batch._replace(obs=obs, next_obs=next_obs), prepare(SMALL)[1]
+    found = compute(state._replace(normalizer=seen), batch)
+    chex.assert_trees_all_close(found, compute(state, inside), atol=1e-5)
+
+
 # Devices
 
 

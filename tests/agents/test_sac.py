@@ -129,6 +129,13 @@ def test_a_fixed_temperature_stays():
     assert "temperature_loss" not in metrics
 
 
+def test_the_policy_s_log_deviation_stays_between_minus_20_and_2():
+    networks, state, _ = plain()
+    params = jax.tree.map(lambda x: 1e3 * x, state.actor.params)
+    log_std = networks.actor.apply(params, batch_of(0).obs).log_std
+    assert (float(log_std.min()), float(log_std.max())) == (-20.0, 2.0)
+
+
 @pytest.mark.parametrize("tau", [0.0, 0.005, 1.0])
 def test_the_target_follows_the_new_critic(tau):
     config = dataclasses.replace(CONFIG, tau=tau)

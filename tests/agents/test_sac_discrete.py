@@ -197,6 +197,7 @@ def test_acting_takes_the_likeliest_or_samples():
         (Spec.continuous(4, 2), SMALL, "discrete"),
         (SPEC, dataclasses.replace(SMALL, gamma=1.5), "gamma"),
         (SPEC, dataclasses.replace(SMALL, tau=-0.1), "tau"),
+        (SPEC, dataclasses.replace(SMALL, temperature=0.0), "temperature"),
         (SPEC, dataclasses.replace(SMALL, critics=0), "critics"),
         (SPEC, dataclasses.replace(SMALL, target_entropy=1.5), "target_entropy"),
     ],

@@ -61,11 +61,25 @@ def test_bfloat16_computes_between_float32_parameters_and_values():
 
 @pytest.mark.parametrize(
     "name, value",
-    [("gamma", 1.5), ("gamma", -0.1), ("tau", 2.0), ("temperature", -1.0), ("critics", 0)],
+    [
+        ("gamma", 1.5),
+        ("gamma", -0.1),
+        ("tau", 2.0),
+        ("temperature", -1.0),
+        ("temperature", 0.0),
+        ("critics", 0),
+    ],
 )
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(UserError, match=f"{name}: found {value}"):
         sac.make(FLAT, dataclasses.replace(CONFIG, **{name: value}))
+
+
+def test_a_temperature_that_is_not_learned_may_be_zero():
+    config = dataclasses.replace(CONFIG, temperature=0.0, learn_temperature=False)
+    agent = sac.make(FLAT, config)
+    after = agent.update(agent.init(jax.random.key(0)), batch_of(0), jax.random.key(1))[0]
+    chex.assert_tree_all_finite((after.actor, after.critic))
 
 
 def test_discrete_actions_and_unknown_keys_are_refused():

@@ -39,6 +39,16 @@ def test_gaussian_actor_has_one_deviation_for_all_states(tanh_mean):
     assert bool((jnp.abs(policy.mean) <= 1).all()) == tanh_mean
 
 
+@pytest.mark.parametrize(
+    "bounds, low, high", [({}, -20.0, 2.0), ({"log_std_min": -5.0, "log_std_max": 0.5}, -5.0, 0.5)]
+)
+def test_the_deviation_for_all_states_is_clipped(bounds, low, high):
+    actor = nets.GaussianActor(ENCODE, nets.MLP((8, 2)), **bounds)
+    params = actor.init(jax.random.key(0), OBS)["params"] | {"log_std": jnp.array([-99.0, 99.0])}
+    policy = actor.apply({"params": params}, OBS)
+    np.testing.assert_array_equal(policy.log_std, np.tile([low, high], (5, 1)))
+
+
 def test_categorical_actor_has_a_logit_per_choice():
     _, policy = applied(nets.CategoricalActor(ENCODE, nets.MLP((8, 4))))
     assert policy.logits.shape == (5, 4)

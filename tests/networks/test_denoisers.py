@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl import networks as nets
+from jaxrl.errors import RANGES
 from jaxrl.networks import denoisers
 from jaxrl.types import Spec
 
@@ -55,6 +56,15 @@ def test_samples_do_not_see_each_other(name):
     order = jnp.array([2, 0, 4, 1, 3])
     permuted = apply(params, *(y[order] for y in inputs()))
     np.testing.assert_allclose(permuted, apply(params, *inputs())[order], atol=1e-5)
+
+
+def test_the_least_embedding_that_settings_allow_is_the_least_that_is_finite():
+    least = RANGES["embedding"][0]
+    for size in range(least, least + 3):
+        embedding = denoisers.TimeEmbedding(size)
+        out, _ = embedding.init_with_output(jax.random.key(0), jnp.arange(3.0))
+        assert out.shape == (3, size) and bool(jnp.isfinite(out).all())
+    assert bool(jnp.isnan(denoisers.sinusoids(jnp.ones(1), least - 1)).any())
 
 
 @pytest.mark.parametrize("name, causal", [("transformer", True), ("unet", False)])
