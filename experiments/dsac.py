@@ -38,7 +38,7 @@ ON_DEVICE = {
 MUJOCO = Config(
     steps=1_000_000,
     episodes=10,
-    loop=off_policy.Config(warmup=10_000, report_every=5_000),
+    loop=off_policy.Config(warmup=10_000, warmup_actions="agent", report_every=5_000),
 )
 PRESETS = {
     "jaxrl/Pendulum-v1": Config(

@@ -30,6 +30,7 @@ BASE = Config(  # the authors' code
     steps=3_000_000,
     episodes=10,
     clip_actions=1 - 1e-5,
+    anneal=True,
     loop=updates.Config(batch_size=512, report_every=10_000),
 )
 
@@ -38,9 +39,8 @@ PRESETS = {
         steps=10_000,
         normalize_obs=True,
         reward="locomotion",
-        agent=idql.Config(
-            hidden=(64, 64), width=64, blocks=2, learning_rate=1e-3, decay_steps=10_000
-        ),
+        anneal=True,
+        agent=idql.Config(hidden=(64, 64), width=64, blocks=2, learning_rate=1e-3),
         loop=updates.Config(batch_size=128),
     ),
     **dict.fromkeys(offline.LOCOMOTION, changed(BASE, reward="locomotion")),

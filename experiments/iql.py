@@ -32,7 +32,7 @@ class Config(offline.Config):
 BASE = Config(  # the authors' code, github.com/ikostrikov/implicit_q_learning at 09d7002481
     episodes=10,
     clip_actions=1 - 1e-5,
-    agent=iql.Config(decay_steps=1_000_000),
+    anneal=True,
     loop=updates.Config(report_every=5_000),
 )
 LOCOMOTION = changed(BASE, reward="locomotion")

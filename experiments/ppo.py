@@ -39,6 +39,9 @@ MUJOCO = Config(  # CleanRL `ppo_continuous_action.py`, one set for all tasks
     agent=ppo.Config(normalize_obs=True),
     loop=on_policy.Config(envs=1, steps=2048, normalize_reward=True, report_every=20_480),
 )
+# brax's `batch_size` counts unrolls of `unroll_length`, so that a rollout here is batch_size *
+# unroll_length * num_minibatches / envs steps. Advantages run through all of it; brax's stop at the
+# end of each unroll.
 BRAX = Config(  # brax `notebooks/training.ipynb`, ant
     steps=50_000_000,
     anneal=False,
@@ -60,14 +63,33 @@ BRAX = Config(  # brax `notebooks/training.ipynb`, ant
         critic_hidden=(256, 256, 256, 256, 256),
         activation="swish",
     ),
-    loop=on_policy.Config(envs=4096, steps=5, report_every=1_024_000),
+    loop=on_policy.Config(envs=4096, steps=2048 * 5 * 32 // 4096, report_every=983_040),
 )
 PLAYGROUND = changed(  # mujoco_playground `config/dm_control_suite_params.py`
     BRAX,
     steps=60_000_000,
     agent={"gamma": 0.995, "learning_rate": 1e-3, "epochs": 16},
-    loop={"envs": 2048, "steps": 30, "report_every": 1_228_800},
+    loop={"envs": 2048, "steps": 1024 * 30 * 32 // 2048, "report_every": 983_040},
 )
+LOCOMOTION = changed(  # mujoco_playground `config/locomotion_params.py`
+    BRAX,
+    steps=100_000_000,
+    agent={"reward_scale": 1.0, "max_grad_norm": 1.0, "hidden": (128,) * 4},
+    loop={"envs": 8192, "steps": 256 * 20 * 32 // 8192, "report_every": 983_040},
+)
+LEGGED = changed(  # of which the critic sees what the actor does not
+    LOCOMOTION,
+    agent={
+        "hidden": (512, 256, 128),
+        "critic_hidden": (512, 256, 128),
+        "actor_keys": ("state",),
+        "critic_keys": ("privileged_state",),
+    },
+)
+HUMANOID = changed(LEGGED, agent={"clip": 0.2, "entropy_cost": 5e-3})
+CHOICES = ("gymnasium/CartPole*", "gymnasium/Acrobot*", "gymnasium/LunarLander-v?")
+HUMANOIDS = ("playground/G1*", "playground/T1*", "playground/Apollo*", "playground/Berkeley*")
+LEGS = ("playground/Barkour*", "playground/H1*", "playground/Op3*", "playground/Spot*")
 PRESETS = {
     "jaxrl/CartPole-v1": changed(DISCRETE, steps=204_800, num_seeds=3),
     "jaxrl/Pendulum-v1": changed(
@@ -77,6 +99,7 @@ PRESETS = {
         agent={"gamma": 0.9, "learning_rate": 1e-3},
         loop={"envs": 16, "steps": 256},
     ),
+    **dict.fromkeys(CHOICES, DISCRETE),
     "gymnasium/*": MUJOCO,
     "brax/*": BRAX,
     "playground/BallInCup": changed(PLAYGROUND, agent={"gamma": 0.95}),
@@ -84,6 +107,9 @@ PRESETS = {
     "playground/Acrobot*": changed(PLAYGROUND, steps=100_000_000),
     "playground/Swimmer*": changed(PLAYGROUND, steps=100_000_000),
     "playground/WalkerRun": changed(PLAYGROUND, steps=100_000_000),
+    "playground/Go1*": LEGGED,
+    **dict.fromkeys(HUMANOIDS, HUMANOID),
+    **dict.fromkeys(LEGS, LOCOMOTION),
     "playground/*": PLAYGROUND,
     "*": DISCRETE,
 }

@@ -62,6 +62,7 @@ class Config(Data, experiment.Config):
     env: str = ""  # to score in; empty: the dataset's own, or none where it names none
     steps: int = 1_000_000  # updates
     stream: int = 0  # transitions on the device at a time; 0: the whole dataset
+    anneal: bool = False  # let the agent's learning rate fall to 0 over `steps`
 
 
 class View(NamedTuple):
@@ -102,7 +103,7 @@ def train(config: Any, algorithm: ModuleType, view: Viewed = transitions) -> Non
       UserError: a dataset, a task or a setting that cannot be used.
     """
     source = sources.find(config.dataset, config.repair)
-    config = resolved(config, algorithm, source)
+    config = annealed(resolved(config, algorithm, source))
     env = task(config, source.spec)
     blocks = config.blocks or default_blocks(config, source)
     dataset, scaling, learning = loading.opened(config, source, blocks)
@@ -121,6 +122,23 @@ def resolved(config: Any, algorithm: ModuleType, source: Source, kind: str = "")
     env = config.env or env_of(config.dataset, source.metadata)
     out = config.out or default_directory(kind + name_of(algorithm), config.dataset)
     return dataclasses.replace(config, env=env, out=out)
+
+
+def annealed(config: Any) -> Any:
+    """The settings with the length of the agent's schedule: the run's, unless one was set.
+
+    Raises:
+      UserError: the agent has no schedule.
+    """
+    if not config.anneal:
+        return config
+    if not hasattr(config.agent, "decay_steps"):
+        raise UserError("anneal: found True, but the agent's learning rate has no schedule")
+    agent = config.agent
+    if agent.decay_steps != type(agent)().decay_steps:
+        return config
+    steps = max(config.steps, getattr(agent, "warmup_steps", 0) + 1)
+    return dataclasses.replace(config, agent=dataclasses.replace(agent, decay_steps=steps))
 
 
 def env_of(dataset: str, metadata: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxrl import loading, offline
-from jaxrl.agents import bc, cql
+from jaxrl.agents import bc, cql, diffusion_policy, idql, iql
 from jaxrl.data import sources, transforms
 from jaxrl.data.dataset import extents, returns
 from jaxrl.data.episodes import Source, from_episodes
@@ -21,6 +21,23 @@ SPEC = Spec.continuous(3, 2)
 @dataclasses.dataclass(frozen=True)
 class Config(offline.Config):
     agent: bc.Config | cql.Config = bc.Config()
+
+
+def annealed(agent, steps, anneal=True):
+    config = dataclasses.replace(Config(steps=steps, anneal=anneal), agent=agent)
+    return offline.annealed(config).agent
+
+
+def test_a_schedule_is_as_long_as_the_run_unless_it_was_set():
+    assert annealed(iql.Config(), 300).decay_steps == 300
+    assert annealed(idql.Config(), 300).decay_steps == 300
+    assert annealed(iql.Config(decay_steps=7), 300).decay_steps == 7
+    assert annealed(iql.Config(), 300, anneal=False).decay_steps == 0
+    chunks = diffusion_policy.Config()
+    assert annealed(chunks, 3_000).decay_steps == 3_000
+    assert annealed(chunks, 10).decay_steps == chunks.warmup_steps + 1  # a shorter one is none
+    with pytest.raises(UserError, match="anneal: found True, but the agent's learning rate has no"):
+        annealed(bc.Config(), 300)
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import json
 import math
+import runpy
 
 import numpy as np
+import pytest
 
-from jaxrl import checkpoint
+from jaxrl import checkpoint, experiment
 from tests import scripts
 
 TINY = (
@@ -35,6 +37,26 @@ def test_squashed_actions_are_squashed_at_evaluation_too(script, tmp_path):
     out, _ = scripts.run("evaluate", "--run", tmp_path, "--episodes", 2)
     result = json.loads(out)
     assert np.shape(result["episodes"]) == (1, 2) and math.isfinite(result["return_mean"])
+
+
+@pytest.mark.parametrize(
+    "env, minibatch, actor",
+    [
+        ("brax/ant", 2048 * 5, (32,) * 4),  # brax's batch_size times unroll_length
+        ("playground/CartpoleBalance", 1024 * 30, (32,) * 4),
+        ("playground/BarkourJoystick", 256 * 20, (128,) * 4),
+        ("playground/Go1JoystickFlatTerrain", 256 * 20, (512, 256, 128)),
+        ("playground/G1JoystickRoughTerrain", 256 * 20, (512, 256, 128)),
+        ("gymnasium/Hopper-v5", 64, (64, 64)),
+        ("gymnasium/CartPole-v1", 256, (64, 64)),
+    ],
+)
+def test_presets_take_minibatches_of_the_published_size(env, minibatch, actor):
+    presets = runpy.run_path(str(scripts.ROOT / "experiments" / "ppo.py"))["PRESETS"]
+    found = experiment.preset(presets, ["--env", env])
+    assert found.loop.iteration_steps == minibatch * found.agent.minibatches
+    assert found.loop.report_every % found.loop.iteration_steps == 0
+    assert found.agent.hidden == actor
 
 
 def test_bad_input(refused, tmp_path):
