@@ -90,7 +90,7 @@ class Case:
 
 SIMULATOR = "brax/hopper?backend=spring"
 SAC, DSAC = sac.Config(), dsac.Config()
-DT = decision_transformer.Config()
+DT = decision_transformer.Config(unroll=jax.default_backend() == "cpu")
 PPO = ppo.Config(  # what `peers/brax_ppo.py` sets, and brax's defaults
     gamma=0.97,
     learning_rate=3e-4,

@@ -92,10 +92,10 @@ class HostEnv:
         """
         controls = self._scale(np.asarray(action))
         steps = [self._step(i, control) for i, control in enumerate(controls)]
-        next_obs, reward, terminated, truncated = map(np.stack, zip(*steps, strict=True))
+        next_obs, reward, terminated, truncated = map(np.array, zip(*steps, strict=True))
         last = terminated | truncated
         obs = next_obs.copy()
-        for i in np.flatnonzero(last).tolist():
+        for i in last.nonzero()[0].tolist():
             obs[i] = self._restart(i)
         discount = 1 - terminated.astype(np.float32)
         return HostStep(obs, reward.astype(np.float32), discount, next_obs, last)

@@ -59,6 +59,8 @@ class Stage:
 
     def parts(self, tree: PyTree) -> list:
         """Leaves `[seeds * envs, ...]` cut by seed."""
+        if self.env.num_envs == self.envs:
+            return [tree]  # every step of a simulator passes here
         cuts = range(0, self.env.num_envs, self.envs)
         return [jax.tree.map(lambda x, i=i: x[i : i + self.envs], tree) for i in cuts]
 
@@ -92,7 +94,7 @@ def unstacked(keys: Key) -> list[Key]:
 def pack(tree: PyTree) -> np.ndarray:
     """One row per environment of everything in `tree`, whose leaves are `[n, ...]`."""
     leaves = jax.tree.leaves(tree)
-    return np.concatenate([np.reshape(x, (len(x), -1)) for x in leaves], 1, dtype=np.float32)
+    return np.concatenate([x.reshape(len(x), -1) for x in leaves], 1, dtype=np.float32)
 
 
 def unpack(like: PyTree, packed: Array) -> PyTree:

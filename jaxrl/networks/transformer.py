@@ -11,7 +11,6 @@ from jaxrl.networks.placement import rows
 from jaxrl.types import Array
 
 NORMAL = nn.initializers.normal(0.02)  # of GPT-2
-WRITTEN_OUT = 4  # layers that are not scanned: a loop that keeps its insides costs CPUs a tenth
 
 Mixer = Callable[..., nn.Module]  # read=Steps -> module of ([B, L, H], mask [B, L]) -> [B, R, H]
 
@@ -65,9 +64,10 @@ class Backbone(nn.Module):
     """Equal blocks one after another, and a norm: `[B, L, H]` and mask `[B, L]` to `[B, R, H]`.
 
     All layers but the last are scanned: their parameters have a leading axis `[layers - 1]`, and
-    compiling many takes as long as compiling one. The last stands apart, since it works out only
-    what is read. `remat` computes a block's insides again in the gradient, instead of keeping them.
-    `dtype` is what blocks compute in (`None`: the widest of inputs and parameters).
+    compiling many takes as long as compiling one; with `unroll` the scan is written out. The last
+    stands apart, since it works out only what is read. `remat` computes a block's insides again in
+    the gradient, instead of keeping them. `dtype` is what blocks compute in (`None`: the widest of
+    inputs and parameters).
     """
 
     mixer: Mixer
@@ -76,6 +76,7 @@ class Backbone(nn.Module):
     dropout: float | Array | None = None
     remat: bool = False
     dtype: Dtype = None
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, x: Array, mask: Array, read: Steps = ALL) -> Array:
@@ -85,12 +86,13 @@ class Backbone(nn.Module):
         widest = jnp.promote_types(x.dtype, jax.dtypes.canonicalize_dtype(float))
         x = x.astype(self.dtype or widest)
         if self.layers > 1:
-            x, _ = _stack(block, self.layers - 1)(*settings, name="blocks")(x, mask)
+            stack = _stack(block, self.layers - 1, self.unroll)
+            x, _ = stack(*settings, name="blocks")(x, mask)
         x, _ = block(*settings, read, name="last_block")(x, mask)
         return norm(self.dtype)(x)
 
 
-def _stack(block: Callable[..., nn.Module], layers: int) -> Callable[..., nn.Module]:
+def _stack(block: Callable[..., nn.Module], layers: int, unroll: bool) -> Callable[..., nn.Module]:
     """`layers` equal blocks in a scan."""
     return nn.scan(
         block,
@@ -98,7 +100,7 @@ def _stack(block: Callable[..., nn.Module], layers: int) -> Callable[..., nn.Mod
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,
         length=layers,
-        unroll=layers if layers <= WRITTEN_OUT else 1,
+        unroll=layers if unroll else 1,
     )
 
 
