@@ -15,7 +15,8 @@ def episode(obs, action):
 def test_limits_are_of_what_was_acted_on_and_of_no_padding():
     # Blocks of unequal length: one has rows of zeros behind its episode.
     data = [episode([3, 5, 99], [0.2, 0.5]), episode([4, 2, 6, 50], [0.3, 0.4, 0.6])]
-    obs, action = ranges(from_episodes(data, 2))
+    obs, action, goal = ranges(from_episodes(data, 2))
+    assert goal is None
     np.testing.assert_array_equal(obs.low["a"], [2])
     np.testing.assert_array_equal(obs.high["a"], [6])
     np.testing.assert_array_equal(obs.low["b"], [7, 7])
@@ -23,7 +24,7 @@ def test_limits_are_of_what_was_acted_on_and_of_no_padding():
 
 
 def test_the_data_fill_the_unit_box_and_come_back():
-    obs, _ = ranges(from_episodes([episode([3, 5, 7, 0], [0, 0, 0])]))
+    obs, _, _ = ranges(from_episodes([episode([3, 5, 7, 0], [0, 0, 0])]))
     x = {"a": jnp.array([[3.0], [7.0]]), "b": jnp.full((2, 2), 7.0)}
     found = normalize(obs, x)
     np.testing.assert_allclose(found["a"], [[-1], [1]], atol=1e-6)
