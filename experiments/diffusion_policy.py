@@ -112,9 +112,9 @@ def check_goal(agent: diffusion_policy.Config, spec: Spec) -> None:
     """Goals are whole observations here, and one is needed to be scored by.
 
     Raises:
-      UserError: a size of goals without one, or of another size than an observation's.
+      UserError: goals without one of their size, or of another size than an observation's.
     """
-    if bool(agent.goal) != bool(agent.goal_size):
+    if len(agent.goal) != agent.goal_size:
         found = f"{len(agent.goal)} numbers and goal_size {agent.goal_size}"
         raise UserError(f"agent.goal: found {found}, expected as many of them as goal_size says")
     shape = getattr(spec.obs, "shape", None)

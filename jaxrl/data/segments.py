@@ -114,8 +114,8 @@ def draw(windows: Windows, key: Key, batch: int) -> Segment:
 def draw_hindsight(windows: Windows, key: Key, batch: int) -> Segment:
     """`draw`, with goals `[B, G]`: what was observed later in the episode, which it led to.
 
-    Any later step is as likely: the `future` strategy of Andrychowicz et al. (2017;
-    arXiv:1707.01495, Section 4.5).
+    Observations are arrays, and any later step is as likely: the `future` strategy of
+    Andrychowicz et al. (2017; arXiv:1707.01495, Section 4.5).
     """
     return by_block(partial(_draw_block, hindsight=True), windows, key, batch)
 
