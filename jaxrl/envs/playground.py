@@ -15,18 +15,21 @@ from jaxrl.errors import UserError, require, unknown_name
 from jaxrl.types import Array, Key, PyTree, Spec
 
 
-def make(name: str) -> Env:
+def make(name: str, action_repeat: str | None = None) -> Env:
     """The environment `name` of playground, with MJX's own solver (`impl="jax"`).
 
-    Episodes end where the task does, or, with discount 1, after the configuration's
-    `episode_length`. Every episode after an environment's first starts from a pool of 256 states
-    (`foreign.pooled`), with a fresh key for the noise and commands within it. Observations may be
-    dictionaries: an actor reads `state`, a critic may read `privileged_state`.
+    Each action is held for `action_repeat` steps of the task, or as many as its configuration
+    says, and counts as one step. Episodes end where the task does, or, with discount 1, after the
+    configuration's `episode_length`, which counts the task's steps. Every episode after an
+    environment's first starts from a pool of 256 states (`foreign.pooled`), with a fresh key for
+    the noise and commands within it. Observations may be dictionaries: an actor reads `state`, a
+    critic may read `privileged_state`.
     """
     library = require("mujoco_playground", "playground", f"env playground/{name}")
     if name not in library.registry.ALL_ENVS:
         raise unknown_name("env playground/", name, library.registry.ALL_ENVS)
     env, config = _load(library, name)
+    times = _times(name, action_repeat, config.action_repeat)
     reset, dynamics = functional(env)
     action = jax.ShapeDtypeStruct((env.action_size,), jnp.result_type(float))
     spec = Spec(shapes(reset), action)
@@ -42,9 +45,8 @@ def make(name: str) -> Env:
     def render(states: list, path: str | Path) -> Path:
         return _save(env, states, path)
 
-    time_limit = -(-config.episode_length // config.action_repeat)
-    dynamics = repeated(dynamics, config.action_repeat)
-    return auto_reset(spec, reset, dynamics, time_limit, render, restart)
+    time_limit = -(-config.episode_length // times)
+    return auto_reset(spec, reset, repeated(dynamics, times), time_limit, render, restart)
 
 
 def _load(library: ModuleType, name: str) -> tuple[Any, Any]:
@@ -62,18 +64,31 @@ def _load(library: ModuleType, name: str) -> tuple[Any, Any]:
     return env, library.registry.get_default_config(name)
 
 
+def _times(name: str, asked: str | None, usual: int) -> int:
+    """How often to repeat an action."""
+    if asked is None:
+        return usual
+    if not asked.isdecimal() or int(asked) < 1:
+        raise UserError(
+            f"env playground/{name}?action_repeat=: found {asked!r}, expected 1 or more"
+        )
+    return int(asked)
+
+
 def repeated(dynamics: Dynamics, times: int) -> Dynamics:
-    """`dynamics` with each action held for `times` steps, rewards summed."""
+    """`dynamics` with each action held for `times` steps, rewards summed up to a terminal one."""
     if times == 1:
         return dynamics
 
     def repeat(state: PyTree, action: Array, key: Key) -> tuple[PyTree, PyTree, Array, Array]:
-        def once(state: PyTree, key: Key) -> tuple[PyTree, tuple[PyTree, Array, Array]]:
-            state, *rest = dynamics(state, action, key)
-            return state, tuple(rest)
+        def once(carry: tuple, key: Key) -> tuple[tuple, tuple[PyTree, Array]]:
+            state, ended = carry
+            state, obs, reward, terminal = dynamics(state, action, key)
+            return (state, ended | terminal), (obs, jnp.where(ended, 0, reward))
 
-        state, (obs, reward, terminal) = jax.lax.scan(once, state, jax.random.split(key, times))
-        return state, jax.tree.map(lambda x: x[-1], obs), reward.sum(), terminal.any()
+        start, keys = (state, jnp.bool_(False)), jax.random.split(key, times)
+        (state, ended), (obs, reward) = jax.lax.scan(once, start, keys)
+        return state, jax.tree.map(lambda x: x[-1], obs), reward.sum(), ended
 
     return repeat
 

@@ -32,7 +32,7 @@ BACKENDS: dict[str, Callable[..., Env | HostEnv]] = {
     "playground": playground.make,
     "gymnasium": HostEnv,
 }
-OPTIONS = {"brax": {"backend"}}  # what may follow a question mark
+OPTIONS = {"brax": {"backend"}, "playground": {"action_repeat"}}  # may follow a question mark
 # Returns from which an episode is a success; a sum of float32 may fall short of 1
 SUCCESS = {"jaxrl/detour-v0": 1.0, "gymnasium/gym_pusht/*return=best*": 1 - 1e-5}
 
@@ -48,8 +48,9 @@ def make(name: str, num_envs: int = 1) -> Env | HostEnv:
 
     Args:
       name: `jaxrl/Pendulum-v1`, `gymnax/CartPole-v1`, `brax/ant` (on its default engine) or
-        `brax/ant?backend=spring`, `playground/CheetahRun`, `gymnasium/HalfCheetah-v5` (whose
-        options are in `HostEnv`), or `package.module:function`, which returns an `Env`.
+        `brax/ant?backend=spring`, `playground/CheetahRun` (with the task's own action repeat) or
+        `playground/PendulumSwingup?action_repeat=4`, `gymnasium/HalfCheetah-v5` (whose options are
+        in `HostEnv`), or `package.module:function`, which returns an `Env`.
       num_envs: of a Gymnasium environment, which is stateful; the others are for one, to `vmap`.
 
     Raises:

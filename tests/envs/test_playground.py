@@ -62,10 +62,10 @@ def fake_library(env, tmp_path, **config):
 
 @pytest.fixture
 def walker(monkeypatch, tmp_path):
-    def build(**config):
+    def build(options="", **config):
         library = fake_library(Walker(), tmp_path, **config)
         monkeypatch.setattr(playground, "require", lambda *args: library)
-        return make("playground/Walker")
+        return make(f"playground/Walker{options}")
 
     return build
 
@@ -100,6 +100,27 @@ def test_repeated_actions(walker):
     rise = step.next_obs["state"] - acted["state"]
     np.testing.assert_allclose(rise, 2, atol=3e-3)
     np.testing.assert_allclose(step.reward, 2 * acted["state"][..., 0] + 3, atol=6e-3)
+
+
+def test_a_name_may_ask_for_repeated_actions(walker):
+    _, asked = rollout(walker("?action_repeat=2", episode_length=5), steps=7)
+    _, usual = rollout(walker(episode_length=5, action_repeat=2), steps=7)
+    jax.tree.map(np.testing.assert_array_equal, asked, usual)
+
+
+def test_repeated_actions_earn_nothing_after_the_end(walker):
+    env = walker("?action_repeat=4", episode_length=100)
+    acted, step = rollout(env, steps=2, action=jnp.ones((4, 2)))
+    seen = acted["state"][..., 0]  # from 0 to 1, then from 4 to 5: the next step of the task ends
+    np.testing.assert_array_equal(step.last, [[False] * 4, [True] * 4])
+    np.testing.assert_allclose(step.reward[0], 4 * seen[0] + 10, atol=1e-2)
+    np.testing.assert_allclose(step.reward[1], seen[1] + 1, atol=1e-2)
+
+
+@pytest.mark.parametrize("times", ["0", "-1", "2.5", "two"])
+def test_what_is_no_number_of_repeats(times, walker):
+    with pytest.raises(UserError, match=f"action_repeat=: found '{times}', expected 1 or more"):
+        walker(f"?action_repeat={times}")
 
 
 def test_robots_need_a_download_first(walker):
