@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from benchmarks.timing import Window
 from jaxrl.errors import UserError
+from jaxrl.experiment import SMALL_LOOPS
 
 HERE = Path(__file__).parent / "peers"
 
@@ -65,6 +66,13 @@ def python_of(peer: Peer, directory: Path) -> Path:
     return python
 
 
+def environment() -> dict[str, str]:
+    """The variables of a peer's process: without our package, and without our option for XLA."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    flags = kept.pop("XLA_FLAGS", "").split()
+    return kept | {"XLA_FLAGS": " ".join(flag for flag in flags if flag != SMALL_LOOPS)}
+
+
 class Process:
     """A running peer: a measure's name goes in, the rate of one window comes back.
 
@@ -78,7 +86,7 @@ class Process:
             [str(python), str(peer.script), str(seconds), peer.argument],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            env=environment(),
             text=True,
         )
         self.about: dict[str, Any] = self._answer()

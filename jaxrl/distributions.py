@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.ops.noise import normal
 from jaxrl.types import Array, Key
 
 LOG_2PI = 1.8378770664093453
@@ -28,7 +29,7 @@ class Gaussian(NamedTuple):
 
     def sample(self, key: Key) -> Array:
         mean, log_std = _full(self.mean), _full(self.log_std)
-        return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape, mean.dtype)
+        return mean + jnp.exp(log_std) * normal(key, mean.shape, mean.dtype)
 
     def log_prob(self, action: Array) -> Array:
         """log N(action), summed over the action dimensions. [...]"""
@@ -39,7 +40,7 @@ class Gaussian(NamedTuple):
     def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
         """A reparameterised sample `[..., A]` and, from its noise, its log-probability `[...]`."""
         mean, log_std = _full(self.mean), _full(self.log_std)
-        noise = jax.random.normal(key, mean.shape, mean.dtype)
+        noise = normal(key, mean.shape, mean.dtype)
         log_prob = -(0.5 * jnp.square(noise) + log_std + 0.5 * LOG_2PI).sum(-1)
         return mean + jnp.exp(log_std) * noise, log_prob
 

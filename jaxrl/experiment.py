@@ -9,6 +9,7 @@ A script names its algorithm and its loop, and has them run:
 
 import dataclasses
 import fnmatch
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,10 @@ from jaxrl.loops import Loop, evaluate, host, host_on_policy, off_policy, on_pol
 from jaxrl.processes import ProcessConfig
 from jaxrl.session import Preempted, Session, count_compiling, fitted, members_of
 from jaxrl.types import Agent, Metrics, Policy, Spec
+
+EXTRA_OPTIONS = "--xla_backend_extra_options"
+# Below so many bytes that a loop touches, CPUs run it as one function.
+SMALL_LOOPS = f"{EXTRA_OPTIONS}=xla_cpu_small_while_loop_byte_threshold={2**18}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,12 +254,24 @@ def placed(config: Any) -> Any:
     return dataclasses.replace(config, mesh=parallel.mesh_of_environment())
 
 
+def compile_small_loops() -> None:
+    """Have XLA compile a small loop on CPUs into one function; call it before JAX has devices.
+
+    Random bits are such a loop of many tiny operations, each of which is dispatched otherwise. The
+    extra options of a user stay as they are.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if EXTRA_OPTIONS not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {SMALL_LOOPS}".strip()
+
+
 def guard(main: Callable[[], None]) -> None:
     """Run a script: exits with 2 and one line at a user's error, 143 after SIGTERM, 130 by Ctrl-C.
 
     With several processes whatever else goes wrong ends this one at once, so that the others, which
     wait for it, end too.
     """
+    compile_small_loops()
     try:
         processes.connect(processes.flags(sys.argv[1:]))
         main()

@@ -19,6 +19,7 @@ from jaxrl import networks as nets
 from jaxrl.agents import bc, sac
 from jaxrl.errors import check_config, check_continuous, check_range
 from jaxrl.ops import losses, optimizers
+from jaxrl.ops.noise import normal
 from jaxrl.types import (
     Agent,
     Array,
@@ -93,7 +94,7 @@ def init(networks: Networks, spec: Spec, key: Key) -> State:
 
 def noisy(action: Array, scale: float | Array, clip: float | Array, key: Key) -> Array:
     """`action` plus normal noise cut at `clip`, kept in [-1, 1]. [B, A]"""
-    noise = scale * jax.random.normal(key, action.shape, action.dtype)
+    noise = scale * normal(key, action.shape, action.dtype)
     return jnp.clip(action + jnp.clip(noise, -clip, clip), -1, 1)
 
 

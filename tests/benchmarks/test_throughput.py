@@ -7,9 +7,11 @@ import jax
 import pytest
 
 from benchmarks import cases, programs, throughput
-from benchmarks.peer import Peer, Process, python_of
+from benchmarks.peer import Peer, Process, environment, python_of
+from jaxrl import experiment
 from jaxrl.agents import sac
 from jaxrl.errors import UserError
+from jaxrl.experiment import EXTRA_OPTIONS
 
 ECHO = """
 import json, sys
@@ -96,6 +98,16 @@ def test_a_peer_answers_measure_by_measure(echo):
         windows = process.windows("updates")
         assert [windows["echo"](), windows["echo"]()] == [len("updates")] * 2
         assert process.windows("environment") == {}
+
+
+@pytest.mark.parametrize("flag", ["--xla_cpu_enable_fast_math=false", f"{EXTRA_OPTIONS}=a=1"])
+def test_a_peer_gets_the_flags_of_the_user_and_not_ours(flag, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "here")
+    monkeypatch.setenv("XLA_FLAGS", flag)
+    experiment.compile_small_loops()
+    found = environment()
+    assert "PYTHONPATH" not in found
+    assert found["XLA_FLAGS"] == flag
 
 
 def test_a_peer_that_ends_is_named(echo):
