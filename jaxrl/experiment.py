@@ -158,7 +158,13 @@ def member(config: Any, values: Mapping[str, Any]) -> Any:
 
 def off_policy_loop(config: Any, agent: Agent, env: Env | HostEnv, **sources: Any) -> Loop:
     """The off-policy loop for an environment of either kind; `sources` are its `mix` and `data`."""
-    return _online(off_policy, host, config, agent, env, **sources)
+    loop = _online(off_policy, host, config, agent, env, **sources)
+    if -(-config.steps // config.loop.iteration_steps) < config.loop.warmup_iterations:
+        processes.tell(
+            f"note: nothing is learned in {config.steps} steps; updates begin at "
+            f"loop.warmup {config.loop.warmup}"
+        )
+    return loop
 
 
 def on_policy_loop(config: Any, agent: Agent, env: Env | HostEnv) -> Loop:
