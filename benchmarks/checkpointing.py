@@ -79,6 +79,8 @@ def measure(config: Config) -> dict[str, Any]:
                 raise SystemExit("a save failed")
 
         seconds = [lost(player, save, i, config.seconds) for i in range(config.saves)]
+        if not saved.wait():
+            raise SystemExit("the last save failed")
         with saved:
             files = [path for path in Path(directory).rglob("*") if path.is_file()]
             size = sum(path.stat().st_size for path in files)

@@ -2,9 +2,6 @@
 
 import os
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import contextlib
@@ -13,14 +10,24 @@ import jax
 import pytest
 
 from jaxrl import experiment
+from tests import scripts
 
-experiment.compile_small_loops()  # as in the processes that tests start: bits depend on it
+
+def pytest_addoption(parser):
+    parser.addoption("--devices", type=int, default=8, help="host devices; learning needs one")
 
 
 def pytest_configure(config):
-    """Without these emitters XLA compiles for CPUs in a third of the time; agents learn slower."""
+    """Set how XLA compiles for CPUs, before JAX asks which devices there are.
+
+    The number of devices stands last, so that it holds whatever the shell says. Without fusion
+    emitters compiling takes a third of the time, and agents learn slower.
+    """
+    experiment.compile_small_loops()  # as in the processes that tests start: bits depend on it
+    flags = [os.environ["XLA_FLAGS"], scripts.host_devices(config.option.devices)]
     if config.option.markexpr == "not slow":
-        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join(flags)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,6 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from jaxrl import launch
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,9 +30,14 @@ def play(script: str, *flags: object, trains: bool = True) -> None:
         runpy.run_path(str(ROOT / "experiments" / f"{script}.py"), run_name="__main__")
 
 
+def host_devices(count: int) -> str:
+    """XLA's flag for so many devices on a CPU."""
+    return f"{launch.DEVICES}={count}"
+
+
 def environment(devices: int) -> dict[str, str]:
     """The variables of a process with so many host devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = host_devices(devices)
     return dict(os.environ, JAX_PLATFORMS="cpu", PYTHONUNBUFFERED="1", XLA_FLAGS=flags)
 
 
