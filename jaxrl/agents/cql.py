@@ -52,7 +52,7 @@ class Config:
     critics: int = 2  # size of the ensemble whose minimum is taken
     weight: float = 5.0  # of the penalty
     actions: int = 10  # sampled per state from each of three sources
-    parts: int = 1  # blocks of the batch that samples are valued in; 16 is a third faster on CPU
+    parts: int = 1  # blocks of the batch that samples are valued in; 16 is faster on CPUs
     softness: float = 1.0  # temperature of the soft maximum
     importance: bool = True  # weigh samples by their density (version 3), or not (version 2)
     calibrated: bool = False  # bound the policy's candidates by `return_to_go` (Cal-QL)
@@ -123,9 +123,9 @@ def init(networks: Networks, spec: Spec, config: Config, key: Key) -> State:
     )
 
 
-def values(networks: Networks, config: Config, params: Params, obs: PyTree, action: Array) -> Array:
+def values(networks: Networks, params: Params, obs: PyTree, action: Array, parts: int = 1) -> Array:
     """Q of N actions per state, `[B, N, ...]`, as one flat batch. [E, B, N]"""
-    return rows.apply(partial(networks.critic.apply, params), obs, action, parts=config.parts)
+    return rows.apply(partial(networks.critic.apply, params), obs, action, parts=parts)
 
 
 def backup(networks: Networks, config: Config, state: State, batch: Transition, key: Key) -> Array:
@@ -135,7 +135,7 @@ def backup(networks: Networks, config: Config, state: State, batch: Transition, 
     policy = networks.actor.apply(state.actor.params, batch.next_obs)
     action, log_prob = rows.repeat(policy, config.actions).sample_and_log_prob(key)
     obs = rows.repeat(batch.next_obs, config.actions)
-    q = values(networks, config, state.target, obs, action)  # [E, B, N]
+    q = values(networks, state.target, obs, action, config.parts)  # [E, B, N]
     if config.backup == "min_of_max":
         value = conservative.min_of_max(q)
     else:
@@ -178,6 +178,19 @@ def excess(config: Config, gap: Array) -> Array:
     return config.weight * gap - scale * config.threshold
 
 
+def gap(
+    params: Params, candidates: Candidates, batch: Transition, networks: Networks, config: Config
+) -> Array:
+    """How far a soft maximum of Q over the samples is above Q of the data, in the mean. []"""
+    q = values(networks, params, candidates.obs, candidates.action)  # [E, B, M + 1]
+    log_density = candidates.log_density if config.importance else None
+    samples = q[..., :-1]
+    if config.calibrated:
+        samples = conservative.calibrated(samples, batch.return_to_go, config.actions)
+    gaps = conservative.gap(samples, q[..., -1], log_density, config.softness)  # [E, B]
+    return losses.mean(jnp.clip(gaps, config.gap_min, config.gap_max), batch.weight)
+
+
 def critic_loss(
     params: Params,
     networks: Networks,
@@ -188,16 +201,12 @@ def critic_loss(
     multiplier: Array,
 ) -> tuple[Array, Metrics]:
     """SAC's squared error plus the penalty, summed over the ensemble, Eq. 4."""
-    loss, metrics = sac.critic_loss(params, networks, batch, target)
-    q = values(networks, config, params, candidates.obs, candidates.action)  # [E, B, M + 1]
-    log_density = candidates.log_density if config.importance else None
-    samples = q[..., :-1]
-    if config.calibrated:
-        samples = conservative.calibrated(samples, batch.return_to_go, config.actions)
-    gaps = conservative.gap(samples, q[..., -1], log_density, config.softness)  # [E, B]
-    gap = losses.mean(jnp.clip(gaps, config.gap_min, config.gap_max), batch.weight)
-    penalty = gaps.shape[0] * multiplier * excess(config, gap)
-    return loss + penalty, metrics | {"penalty": penalty, "gap": gap}
+    q = networks.critic.apply(params, batch.obs, batch.action)
+    loss, metrics = sac.td_loss(q, batch, target)
+    of = partial(gap, networks=networks, config=config)
+    width = rows.mean(of, params, candidates, batch, parts=config.parts)
+    penalty = len(q) * multiplier * excess(config, width)
+    return loss + penalty, metrics | {"penalty": penalty, "gap": width}
 
 
 def lagrange_multiplier(networks: Networks, params: Params | None) -> Array:

@@ -33,3 +33,44 @@ def test_parts_are_blocks_of_the_batch():
 
     rows.apply(count, jnp.zeros((8, 5, 1)), parts=6)
     assert set(seen) == {4 * 5}
+
+
+def squared_error(params, x, y):
+    return ((x @ params["w"] + params["b"] - y) ** 2).mean()
+
+
+@pytest.mark.parametrize("parts", [1, 2, 6, 4, 100])
+def test_a_mean_by_parts_has_the_value_and_gradient_of_the_whole(parts, x64):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, y, w = (
+        jax.random.normal(k, shape)
+        for k, shape in zip(keys, [(6, 5, 3), (6, 5), (3,)], strict=True)
+    )
+    params = {"w": w, "b": jnp.ones(())}
+
+    def by_parts(params):
+        return 3 * rows.mean(squared_error, params, x, y, parts=parts)
+
+    found = jax.value_and_grad(by_parts)(params)
+    wanted = jax.value_and_grad(lambda params: 3 * squared_error(params, x, y))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, wanted)
+    np.testing.assert_allclose(by_parts(params), wanted[0], rtol=1e-12)
+
+
+def test_a_mean_by_parts_takes_seeds_at_once():
+    x, y = jnp.arange(12.0).reshape(4, 3), jnp.ones(4)
+    many = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.zeros(2)}
+    grad = jax.grad(lambda params: rows.mean(squared_error, params, x, y, parts=2))
+    alone = [grad(jax.tree.map(lambda p, i=i: p[i], many)) for i in range(2)]
+    together = jax.vmap(grad)(many)
+    wanted = jax.tree.map(lambda *p: jnp.stack(p), *alone)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), together, wanted)
+
+
+def test_a_mean_by_parts_keeps_nothing_of_a_part():
+    x, y = jnp.ones((64, 5, 3)), jnp.ones((64, 5))
+    grad = jax.grad(lambda params: rows.mean(squared_error, params, x, y, parts=8))
+    jaxpr = jax.make_jaxpr(grad)({"w": jnp.ones(3), "b": jnp.ones(())})
+    (scan,) = [one for one in jaxpr.eqns if one.primitive.name == "scan"]
+    kept = sorted(out.aval.shape for out in scan.outvars)
+    assert kept == [(), (3,), (8,)]  # the gradient of each parameter, and the parts' values
