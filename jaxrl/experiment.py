@@ -264,10 +264,10 @@ def compile_small_loops() -> None:
     """Have XLA compile a small loop on CPUs into one function; call it before JAX has devices.
 
     Random bits are such a loop of many tiny operations, each of which is dispatched otherwise. The
-    extra options of a user stay as they are.
+    extra options of a user stay as they are, and so does the name of a file of flags.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if EXTRA_OPTIONS not in flags:
+    if EXTRA_OPTIONS not in flags and flags.strip()[:1] in ("", "-"):
         os.environ["XLA_FLAGS"] = f"{flags} {SMALL_LOOPS}".strip()
 
 

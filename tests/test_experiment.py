@@ -22,10 +22,11 @@ def test_small_loops_are_compiled_whole_beside_other_flags(flags, monkeypatch):
     assert once.endswith("xla_cpu_small_while_loop_byte_threshold=262144")
 
 
-def test_extra_options_of_the_user_stay(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", THEIRS)
+@pytest.mark.parametrize("flags", [THEIRS, "/etc/xla.flags"])
+def test_extra_options_and_a_file_of_the_user_stay(flags, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
     experiment.compile_small_loops()
-    assert os.environ["XLA_FLAGS"] == THEIRS
+    assert os.environ["XLA_FLAGS"] == flags
 
 
 @dataclass(frozen=True)

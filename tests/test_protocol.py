@@ -19,7 +19,7 @@ from tests.golden import regenerate
 
 MESHES = [(8, 1, 1), (2, 4, 1), (1, 8, 1), (2, 2, 2)]
 SEEDS = 3
-AS_USERS_COMPILE = pytest.mark.slow  # default tests do without emitters on which the bits depend
+WITH_EMITTERS = pytest.mark.slow  # default tests do without emitters on which the bits depend
 
 pytestmark = pytest.mark.usefixtures("strict")
 every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -158,7 +158,7 @@ def of_thirty(case):
 
 @once_an_agent
 @pytest.mark.parametrize(
-    "how, tolerance", [pytest.param("map", 0, marks=AS_USERS_COMPILE), ("vmap", 1e-6)]
+    "how, tolerance", [pytest.param("map", 0, marks=WITH_EMITTERS), ("vmap", 1e-6)]
 )
 def test_seeds_equal_single_runs(case, how, tolerance):
     agent = of_thirty(case)
@@ -260,7 +260,7 @@ def test_metrics_are_golden(case):
         np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5, err_msg=advice)
 
 
-@AS_USERS_COMPILE
+@WITH_EMITTERS
 @once_an_agent
 def test_pmap_equals_eight_single_updates(case):
     agent = built(case)

@@ -57,7 +57,7 @@ def test_weight_zero_is_sac():
     state, other = ours.init(jax.random.key(0)), theirs.init(jax.random.key(0))
     chex.assert_trees_all_equal(shared(state), shared(other))
     update, update_other = (
-        # As users compile: default tests do without emitters on which the bits depend.
+        # With fusion emitters, as users have them and default tests do not: bits depend on them.
         jax.jit(agent.update, compiler_options={"xla_cpu_use_fusion_emitters": True})
         for agent in (ours, theirs)
     )
